@@ -1,0 +1,70 @@
+/** What administration keeps: projects, stores, tokens, wrapped store keys, and settings of the server itself. */
+
+import type { Grant, Project, Store, StoreSettings } from "@tacenda/protocol";
+
+/** A token as the database has it: never the token, only its SHA-256. */
+export interface TokenRow {
+  id: string;
+  project: string;
+  name: string;
+  /** SHA-256 of the whole token, 32 bytes. */
+  digest: Uint8Array;
+  grants: Grant[];
+  createdAt: number;
+  /** Milliseconds since the epoch, or null for never. */
+  expiresAt: number | null;
+  /** Id of the token that minted this one; null when root did. Deleting a token deletes what it minted. */
+  mintedBy: string | null;
+}
+
+/** What a store key is for. */
+export type KeyPurpose = "index" | "data";
+
+/** A store key under a master key; spec/envelope.md § Wrapping. */
+export interface WrappedKey {
+  purpose: KeyPurpose;
+  /** 1, 2, 3 … per store and purpose. */
+  version: number;
+  /** `active` accepts writes; `retired` only opens what exists. */
+  state: "active" | "retired";
+  /** Id of the key provider that made the wrap. */
+  provider: string;
+  masterVersion: number;
+  wrapped: Uint8Array;
+}
+
+/** `retired`: an id that was destroyed is never used again, so that no client mistakes new records for old ones. */
+export type CreateResult = "created" | "exists" | "retired";
+
+/** All calls are durable when they resolve, and throw StorageError as RecordStore does. */
+export interface Directory {
+  createProject(project: Project): Promise<CreateResult>;
+  listProjects(): Promise<Project[]>;
+  hasProject(id: string): Promise<boolean>;
+  /** Destroys the project, its stores, their wrapped keys and its tokens in one commit. False when there is none. */
+  destroyProject(id: string): Promise<boolean>;
+
+  /** Makes a store and its first wrapped keys in one commit. `no_project` when the project does not exist. */
+  createStore(project: string, store: Store, keys: readonly WrappedKey[]): Promise<CreateResult | "no_project">;
+  /** Null when the project does not exist. */
+  listStores(project: string): Promise<Store[] | null>;
+  getStore(project: string, id: string): Promise<Store | null>;
+  /** Null when there is no such store. */
+  updateStore(project: string, id: string, settings: Partial<StoreSettings>): Promise<Store | null>;
+  /** Deletes the store's wrapped keys and retires its id in one commit; its rows are purged later. */
+  destroyStore(project: string, id: string): Promise<boolean>;
+  /** Every wrapped key of a store; empty when there is no such store. */
+  wrappedKeys(project: string, store: string): Promise<WrappedKey[]>;
+  /** Whether any wrapped key refers to a key provider: then that provider is needed. */
+  keyProviders(): Promise<string[]>;
+
+  /** False when the project does not exist. */
+  createToken(token: TokenRow): Promise<boolean>;
+  findToken(id: string): Promise<TokenRow | null>;
+  listTokens(project: string): Promise<TokenRow[] | null>;
+  /** Deletes a token of the project and every token minted with it, directly or not. False when there is none. */
+  deleteToken(project: string, id: string): Promise<boolean>;
+
+  getSetting(name: string): Promise<string | null>;
+  setSetting(name: string, value: string): Promise<void>;
+}
