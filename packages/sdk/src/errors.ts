@@ -1,0 +1,215 @@
+/** Every error the SDK throws. Messages say what to do and hold no secret, key, value or token. */
+
+/** Marks our errors across duplicate copies of this package, where `instanceof` fails. */
+const BRAND = Symbol.for("@tacenda/sdk/error");
+
+export interface TacendaErrorOptions {
+  /** The server's id of the request, to look up in its log. */
+  requestId?: string | undefined;
+}
+
+/** Base of all errors of this package. */
+export abstract class TacendaError extends Error {
+  /** Stable name of the kind of error, for `switch`. */
+  abstract readonly code: TacendaErrorCode;
+  /** Whether the same call may succeed later without a change. */
+  readonly retryable: boolean = false;
+  /** The server's id of the request, when it gave one. */
+  readonly requestId: string | undefined;
+
+  constructor(message: string, options: TacendaErrorOptions = {}) {
+    super(message);
+    this.requestId = options.requestId;
+    Object.defineProperty(this, BRAND, { value: true });
+  }
+
+  override get name(): string {
+    return this.constructor.name;
+  }
+
+  /**
+   * Whether `error` is an error of this package and, if `code` is given, of that kind. Works across duplicate packages.
+   *
+   * @example
+   * if (TacendaError.is(error, "conflict")) console.log(error.currentVersion);
+   */
+  static is(error: unknown): error is TacendaError;
+  static is<Code extends TacendaErrorCode>(error: unknown, code: Code): error is TacendaErrorTypes[Code];
+  static is(error: unknown, code?: TacendaErrorCode): boolean {
+    if (typeof error !== "object" || error === null || !(BRAND in error)) return false;
+    return code === undefined || (error as Partial<TacendaError>).code === code;
+  }
+}
+
+/** An option is missing or makes no sense. */
+export class ConfigurationError extends TacendaError {
+  readonly code = "configuration";
+}
+
+/** The secret is shorter or simpler than the specification allows, or mistyped. */
+export class WeakSecretError extends TacendaError {
+  readonly code = "weak_secret";
+}
+
+/** The key is empty, longer than 1,024 bytes of UTF-8, or not well-formed text. */
+export class InvalidKeyError extends TacendaError {
+  readonly code = "invalid_key";
+}
+
+/** The value is neither well-formed text nor bytes, or the metadata is no JSON object. */
+export class InvalidValueError extends TacendaError {
+  readonly code = "invalid_value";
+}
+
+/** The value is longer than 1,048,576 bytes, or the metadata than 8,192. */
+export class ValueTooLargeError extends TacendaError {
+  readonly code = "value_too_large";
+}
+
+/** The value was stored as bytes and asked for as text. */
+export class NotTextError extends TacendaError {
+  readonly code = "not_text";
+}
+
+/** No answer came. A write may have happened if it was on its way; to set the same value again is safe. */
+export class ServerUnreachableError extends TacendaError {
+  readonly code = "server_unreachable";
+  override readonly retryable = true;
+}
+
+/** No complete answer came within `timeout`. A write may have happened; to set the same value again is safe. */
+export class RequestTimeoutError extends TacendaError {
+  readonly code = "request_timeout";
+  override readonly retryable = true;
+}
+
+/** The server, or a proxy before it, asks for fewer requests. */
+export class OverloadedError extends TacendaError {
+  readonly code = "overloaded";
+  override readonly retryable = true;
+}
+
+/** The server cannot reach its key provider and fails closed. */
+export class KeyProviderUnavailableError extends TacendaError {
+  readonly code = "key_provider_unavailable";
+  override readonly retryable = true;
+}
+
+/** The server failed; its operator finds the cause in its log under `requestId`. */
+export class ServerFaultError extends TacendaError {
+  readonly code = "server_fault";
+}
+
+/** An answer that no Tacenda server gives: another service, a proxy's page, or a server that misbehaves. */
+export class ProtocolError extends TacendaError {
+  readonly code = "protocol";
+}
+
+/** The server does not know the token, or it has expired. */
+export class TokenRefusedError extends TacendaError {
+  readonly code = "token_refused";
+}
+
+/** The token lacks a permission. */
+export class PermissionDeniedError extends TacendaError {
+  readonly code = "permission_denied";
+}
+
+/** There is no such store, or the token is for another project. */
+export class StoreNotFoundError extends TacendaError {
+  readonly code = "store_not_found";
+}
+
+/** `ifVersion` named a version that is not the current one, or writers kept getting in between. */
+export class ConflictError extends TacendaError {
+  readonly code = "conflict";
+  /** The key's current version, verified; 0 when the server says that the key never existed. */
+  readonly currentVersion: number;
+
+  constructor(message: string, options: TacendaErrorOptions & { currentVersion: number }) {
+    super(message, options);
+    this.currentVersion = options.currentVersion;
+  }
+}
+
+/** `createValue` met a live value, or an administrator an id that is taken. */
+export class AlreadyExistsError extends TacendaError {
+  readonly code = "already_exists";
+}
+
+/** The id belonged to a store or project that was destroyed, and is never used again. */
+export class IdRetiredError extends TacendaError {
+  readonly code = "id_retired";
+}
+
+/**
+ * The stored record does not open. It was altered, or sealed under another secret, iteration count or stretch, or for
+ * another key, store or project. Which of these it was cannot be told, on purpose.
+ */
+export class RecordOpenError extends TacendaError {
+  readonly code = "record_open";
+}
+
+/** The record is of a format this version of the SDK does not know. */
+export class UnsupportedFormatError extends TacendaError {
+  readonly code = "unsupported_format";
+}
+
+/** The server answered with an older state of this key than this client has already seen. */
+export class RollbackError extends TacendaError {
+  readonly code = "rollback";
+}
+
+/** This key has been moved to another secret: the store's secret was changed. */
+export class SecretRotatedError extends TacendaError {
+  readonly code = "secret_rotated";
+}
+
+/** The entry is protected against deletion. */
+export class RecordProtectedError extends TacendaError {
+  readonly code = "record_protected";
+}
+
+/** The entry has been made inactive: the server refuses to read it. */
+export class RecordInactiveError extends TacendaError {
+  readonly code = "record_inactive";
+}
+
+/**
+ * A write was sent more than once and others wrote meanwhile, so nobody can tell whether it happened. Read the key, then
+ * decide whether to write again.
+ */
+export class OutcomeUnknownError extends TacendaError {
+  readonly code = "outcome_unknown";
+}
+
+/** Which class has which code. */
+export interface TacendaErrorTypes {
+  configuration: ConfigurationError;
+  weak_secret: WeakSecretError;
+  invalid_key: InvalidKeyError;
+  invalid_value: InvalidValueError;
+  value_too_large: ValueTooLargeError;
+  not_text: NotTextError;
+  server_unreachable: ServerUnreachableError;
+  request_timeout: RequestTimeoutError;
+  overloaded: OverloadedError;
+  key_provider_unavailable: KeyProviderUnavailableError;
+  server_fault: ServerFaultError;
+  protocol: ProtocolError;
+  token_refused: TokenRefusedError;
+  permission_denied: PermissionDeniedError;
+  store_not_found: StoreNotFoundError;
+  conflict: ConflictError;
+  already_exists: AlreadyExistsError;
+  id_retired: IdRetiredError;
+  record_open: RecordOpenError;
+  unsupported_format: UnsupportedFormatError;
+  rollback: RollbackError;
+  secret_rotated: SecretRotatedError;
+  record_protected: RecordProtectedError;
+  record_inactive: RecordInactiveError;
+  outcome_unknown: OutcomeUnknownError;
+}
+
+export type TacendaErrorCode = keyof TacendaErrorTypes;

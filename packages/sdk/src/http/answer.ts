@@ -1,0 +1,123 @@
+/** What a server answered, and the typed error that an answer without success becomes; spec/http.md § Errors. */
+
+import { ERROR_STATUS, type ErrorBody, type ErrorCode, isErrorCode } from "@tacenda/protocol";
+
+import {
+  AlreadyExistsError,
+  ConfigurationError,
+  IdRetiredError,
+  KeyProviderUnavailableError,
+  OverloadedError,
+  PermissionDeniedError,
+  ProtocolError,
+  RecordInactiveError,
+  RecordProtectedError,
+  ServerFaultError,
+  ServerUnreachableError,
+  StoreNotFoundError,
+  type TacendaError,
+  TokenRefusedError,
+  ValueTooLargeError,
+} from "../errors.js";
+
+export interface Answer {
+  status: number;
+  headers: Headers;
+  bytes: Uint8Array;
+  /** An earlier send of the same request got no clear answer and may have been carried out. */
+  resent: boolean;
+}
+
+/** The error body of an answer; undefined when it has none that a Tacenda server writes. */
+export function errorBody(answer: Answer): ErrorBody["error"] | undefined {
+  const error = (parseJson(answer.bytes) as Partial<ErrorBody> | null | undefined)?.error as
+    | ErrorBody["error"]
+    | null
+    | undefined;
+  if (typeof error !== "object" || error === null || !isErrorCode(error.code)) return undefined;
+  return ERROR_STATUS[error.code] === answer.status ? error : undefined;
+}
+
+/** The JSON value in a body, or undefined when it is none. */
+export function parseJson(bytes: Uint8Array): unknown {
+  try {
+    return JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(bytes));
+  } catch {
+    return undefined;
+  }
+}
+
+/**
+ * The error of an answer. It quotes nothing of the answer but a request id in the form of a UUID: a hostile server could
+ * send the token back in a message, and the caller would log it.
+ */
+export function errorOf(answer: Answer): TacendaError {
+  const error = errorBody(answer);
+  if (error === undefined) return foreignError(answer.status);
+  return KNOWN_ERRORS[error.code](requestIdOf(error.requestId));
+}
+
+function requestIdOf(requestId: unknown): { requestId: string | undefined } {
+  const known = typeof requestId === "string" && /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/.test(requestId);
+  return { requestId: known ? requestId : undefined };
+}
+
+/** Answers that are not in Tacenda's form: a proxy's, or another service's. */
+function foreignError(status: number): TacendaError {
+  if (status === 429 || status === 503) return new OverloadedError(`The server, or a proxy, answered ${status}. Try later.`);
+  if (status === 502 || status === 504) {
+    return new ServerUnreachableError(`A proxy answered ${status}: it did not reach the server. Try again.`);
+  }
+  if (status === 0 || (status >= 300 && status < 400 && status !== 304)) {
+    return new ProtocolError("The server answered with a redirect. Redirects are never followed: set `url` to the target.");
+  }
+  return new ProtocolError(`The answer (status ${status}) is not a Tacenda server's: check \`url\` and what lies before it.`);
+}
+
+type Details = { requestId: string | undefined };
+
+const serverFault = (what: string) => (details: Details) =>
+  new ServerFaultError(`${what} The server's operator finds the cause under requestId.`, details);
+
+const unexpected = (code: ErrorCode) => (details: Details) =>
+  new ProtocolError(`The server answered "${code}", which does not fit the request. Are SDK and server of one version?`, details);
+
+/** One error per code of the closed list. Codes that a caller handles itself are unexpected anywhere else. */
+const KNOWN_ERRORS: Record<ErrorCode, (details: Details) => TacendaError> = {
+  invalid_request: unexpected("invalid_request"),
+  unauthorized: (details) =>
+    new TokenRefusedError("The server does not know this token, or it has expired: check TACENDA_TOKEN.", details),
+  permission_denied: (details) =>
+    new PermissionDeniedError("The token lacks the permission: ask the project's administrator for a grant.", details),
+  record_protected: (details) =>
+    new RecordProtectedError("The entry is protected: clear its protection before deleting it.", details),
+  record_inactive: (details) => new RecordInactiveError("The entry is inactive: make it active to read it.", details),
+  not_found: (details) =>
+    new StoreNotFoundError("There is no such project or store, or the token is for another project.", details),
+  record_not_found: unexpected("record_not_found"),
+  secret_unregistered: unexpected("secret_unregistered"),
+  request_timeout: (details) => new OverloadedError("The server waited too long for the request. Try again.", details),
+  already_exists: (details) => new AlreadyExistsError("The id is taken: choose another.", details),
+  id_retired: (details) =>
+    new IdRetiredError("The id belonged to something destroyed and is never used again: choose another.", details),
+  secret_mismatch: unexpected("secret_mismatch"),
+  record_expired: unexpected("record_expired"),
+  version_conflict: unexpected("version_conflict"),
+  body_too_large: (details) => new ValueTooLargeError("The server refuses a body of this size.", details),
+  unsupported_media_type: unexpected("unsupported_media_type"),
+  precondition_required: unexpected("precondition_required"),
+  rate_limited: (details) => new OverloadedError("Too many requests with this token. Try later.", details),
+  internal: serverFault("The server failed."),
+  record_damaged: serverFault("The stored record is damaged: restore it from a backup."),
+  overloaded: (details) => new OverloadedError("The server is overloaded. Try later.", details),
+  key_provider_unavailable: (details) =>
+    new KeyProviderUnavailableError("The server cannot reach its key provider and fails closed. Try later.", details),
+  storage_full: serverFault("The server's storage is full; nothing was written."),
+};
+
+/** For options that only the server can judge. */
+export function refusedOptions(answer: Answer, what: string): TacendaError {
+  return errorBody(answer)?.code === "invalid_request"
+    ? new ConfigurationError(`The server refuses ${what}: check the values.`, requestIdOf(errorBody(answer)?.requestId))
+    : errorOf(answer);
+}

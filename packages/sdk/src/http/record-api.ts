@@ -1,0 +1,137 @@
+/** Reading and writing sealed records over HTTP; spec/http.md § Records. Nothing here knows a key. */
+
+import {
+  HEADERS,
+  HEAD_BYTES,
+  MAX_RECORD_BYTES,
+  MAX_VERSION,
+  RECORD_MEDIA_TYPE,
+  fromBase64url,
+  parseVersionTag,
+  recordPath,
+  versionTag,
+} from "@tacenda/protocol";
+
+import { ConflictError, ProtocolError } from "../errors.js";
+import { type Answer, errorBody, errorOf } from "./answer.js";
+import type { Transport } from "./transport.js";
+
+/** Options of every call. */
+export interface CallOptions {
+  /** Ends the call early; it rejects with the signal's reason. */
+  signal?: AbortSignal | undefined;
+  /** Milliseconds for the exchange with the server, repetitions included. */
+  timeout?: number | undefined;
+}
+
+export interface RecordAddress {
+  project: string;
+  store: string;
+  keyHash: Uint8Array;
+}
+
+/** What the server says of a record and nobody else vouches for. */
+export interface ServerClaims {
+  /** When the server says that it stored this version; null when it does not say. */
+  createdAt: Date | null;
+  protected: boolean;
+  active: boolean;
+}
+
+/** An unverified version: its number as the server gives it, and the bytes that must prove it. */
+export interface Unverified {
+  version: number;
+  bytes: Uint8Array;
+}
+
+export type ReadAnswer =
+  | ({ kind: "record"; claimed: ServerClaims } & Unverified)
+  | ({ kind: "expired" } & Unverified)
+  | { kind: "absent" };
+
+export type WriteAnswer =
+  | { kind: "written" }
+  /** `current` is null when the server says that the key hash never existed. */
+  | { kind: "conflict"; current: Unverified | null; resent: boolean };
+
+export class RecordApi {
+  readonly #transport: Transport;
+
+  constructor(transport: Transport) {
+    this.#transport = transport;
+  }
+
+  /** Gets the current version. Throws the typed error of any answer but 200, 410 `record_expired` and 404 `record_not_found`. */
+  async read(address: RecordAddress, options: CallOptions): Promise<ReadAnswer> {
+    const answer = await this.#transport.send({
+      method: "GET",
+      path: pathOf(address),
+      maxBytes: MAX_RECORD_BYTES,
+      ...options,
+    });
+    if (answer.status === 200) {
+      const version = parseVersionTag(answer.headers.get("etag") ?? "");
+      if (version === null) throw new ProtocolError("The answer has no strong ETag: a proxy may have altered it.");
+      return { kind: "record", version, bytes: answer.bytes, claimed: claimsOf(answer) };
+    }
+    const error = errorBody(answer);
+    if (error?.code === "record_not_found") return { kind: "absent" };
+    if (error?.code === "record_expired") return { kind: "expired", ...requireCurrent(answer) };
+    throw errorOf(answer);
+  }
+
+  /**
+   * Puts `record` as `version`, on the condition that the version before it is current (or none, for 1). Throws the typed
+   * error of any answer but success and 412.
+   */
+  async write(address: RecordAddress, version: number, record: Uint8Array<ArrayBuffer>, options: CallOptions): Promise<WriteAnswer> {
+    const condition: Record<string, string> =
+      version === 1 ? { "if-none-match": "*" } : { "if-match": versionTag(version - 1) };
+    const answer = await this.#transport.send({
+      method: "PUT",
+      path: pathOf(address),
+      headers: { "content-type": RECORD_MEDIA_TYPE, ...condition },
+      body: record,
+      maxBytes: 0,
+      ...options,
+    });
+    if (answer.status === 200 || answer.status === 201) {
+      if (answer.headers.get("etag") === versionTag(version)) return { kind: "written" };
+      throw new ProtocolError("The server acknowledged another version than was written: check what lies before it.");
+    }
+    if (errorBody(answer)?.code !== "version_conflict") throw errorOf(answer);
+    const current = errorBody(answer)?.current === null ? null : requireCurrent(answer);
+    return { kind: "conflict", current, resent: answer.resent };
+  }
+}
+
+/** The version after `version`. */
+export function nextVersion(version: number): number {
+  if (version < MAX_VERSION) return version + 1;
+  throw new ConflictError("The key has reached the last possible version.", { currentVersion: version });
+}
+
+function pathOf({ project, store, keyHash }: RecordAddress): string {
+  return recordPath(project, store, keyHash);
+}
+
+function claimsOf({ headers }: Answer): ServerClaims {
+  const milliseconds = /^\d{1,16}$/.exec(headers.get(HEADERS.createdAt) ?? "")?.[0];
+  const createdAt = new Date(Number(milliseconds));
+  return {
+    createdAt: Number.isNaN(createdAt.getTime()) ? null : createdAt,
+    protected: headers.get(HEADERS.attributes) === "protected",
+    active: true,
+  };
+}
+
+/** The current version that an error names, with a head of the right length. */
+function requireCurrent(answer: Answer): Unverified {
+  const current: { version?: unknown; head?: unknown } = errorBody(answer)?.current ?? {};
+  const { version, head } = current;
+  const bytes = typeof head === "string" ? fromBase64url(head) : null;
+  if (typeof version === "number" && Number.isSafeInteger(version) && version >= 1 && bytes?.length === HEAD_BYTES) {
+    return { version, bytes };
+  }
+  throw new ProtocolError("The answer does not tell the record's current version: is the server of an older version?");
+}
