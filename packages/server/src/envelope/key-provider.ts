@@ -28,7 +28,7 @@ export interface KeyProvider {
    */
   wrap(key: Uint8Array, context: WrapContext): Promise<Wrap>;
   /**
-   * Gives back the 32 bytes of a wrap made with an equal context.
+   * Gives back the 32 bytes of a wrap made with an equal context. They are the caller's, who overwrites them after use.
    * @throws {KeyProviderError}
    */
   unwrap(wrap: Wrap, context: WrapContext): Promise<Uint8Array>;

@@ -1,0 +1,123 @@
+/** Encrypts and blinds on the way to the database, and verifies on the way back; spec/envelope.md. */
+
+import {
+  StaleKeyError,
+  type CommitResult,
+  type ReadRef,
+  type RecordRef,
+  type RecordState,
+  type RecordStore,
+  type StoredRecord,
+  type WriteOperation,
+} from "../storage/record-store.js";
+import { DamagedRecordError, StoreGoneError } from "./errors.js";
+import { dataKeyVersion, type OpenStore } from "./open-store.js";
+import type { StoreKeys } from "./store-keys.js";
+
+/** What a call is about: a read or an operation, its store's keys, and the record's id below the envelope. */
+interface Target<Item> {
+  item: Item;
+  store: OpenStore;
+  ref: RecordRef;
+}
+
+/**
+ * A RecordStore whose ids are key hashes and whose bodies are sealed records, over one that sees neither. Beyond what
+ * RecordStore says, both calls throw StoreGoneError when a store has no keys (any more), and KeyProviderError when they
+ * cannot be unwrapped.
+ */
+export class EnvelopeStore implements RecordStore {
+  readonly #records: RecordStore;
+  readonly #keys: StoreKeys;
+
+  constructor(records: RecordStore, keys: StoreKeys) {
+    this.#records = records;
+    this.#keys = keys;
+  }
+
+  /** @throws {DamagedRecordError} when any record does not verify; its `positions` say which. */
+  async read(refs: readonly ReadRef[]): Promise<(StoredRecord | null)[]> {
+    let targets = await this.#open(refs, (ref) => ref);
+    const found = await this.#records.read(targets.map(({ item, ref }) => ({ ...item, ...ref })));
+
+    // Another server may have begun to write under a data key that is newer than what is cached here.
+    if (targets.some(({ store }, index) => namesUnknownKey(store, found[index]))) {
+      this.#forget(targets);
+      targets = await this.#open(refs, (ref) => ref);
+    }
+
+    const damaged: number[] = [];
+    const records = targets.map((target, index) => {
+      const record = found[index] ?? null;
+      const opened = record && openRecord(target, record);
+      if (record !== null && opened === null) damaged.push(index);
+      return opened;
+    });
+    if (damaged.length > 0) throw new DamagedRecordError(damaged);
+    return records;
+  }
+
+  async commit(operations: readonly WriteOperation[]): Promise<CommitResult> {
+    const targets = await this.#open(operations, (operation) => operation.ref);
+    try {
+      return await this.#records.commit(targets.map(seal));
+    } catch (error) {
+      if (!(error instanceof StaleKeyError)) throw error;
+    }
+    // Nothing was written: another server has rotated the data key, or destroyed the store. Load the keys anew, once.
+    this.#forget(targets);
+    const renewed = await this.#open(operations, (operation) => operation.ref);
+    return this.#records.commit(renewed.map(seal));
+  }
+
+  /** Finds the keys for each item, with one look-up per store. */
+  async #open<Item>(items: readonly Item[], refOf: (item: Item) => RecordRef): Promise<Target<Item>[]> {
+    const targets: Target<Item>[] = [];
+    for (const item of items) {
+      const { project, store: name, id } = refOf(item);
+      const known = targets.find(({ ref }) => ref.project === project && ref.store === name);
+      const store = known?.store ?? (await this.#keys.open(project, name));
+      if (store === null) throw new StoreGoneError();
+      targets.push({ item, store, ref: { project, store: name, id: store.recordId(id) } });
+    }
+    return targets;
+  }
+
+  #forget(targets: readonly Target<unknown>[]): void {
+    for (const { ref, store } of targets) this.#keys.forget(ref.project, ref.store, store);
+  }
+}
+
+function namesUnknownKey(store: OpenStore, record: StoredRecord | null | undefined): boolean {
+  const version = record?.kept ? dataKeyVersion(record.kept.body) : null;
+  return version !== null && store.dataKey(version) === undefined;
+}
+
+/** The record as it is above the envelope, or null when it is not what was written for this target. */
+function openRecord({ item, store, ref }: Target<ReadRef>, { current, kept }: StoredRecord): StoredRecord | null {
+  if (!store.verifyTag(ref.id, current)) return null;
+  const wanted = item.version ?? current.version;
+  if (kept === null) {
+    // An earlier version may have been dropped; the current one is always kept.
+    return wanted === current.version ? null : { current: withoutTag(current), kept };
+  }
+  if (kept.version !== wanted) return null;
+  const body = store.open(ref.id, wanted, kept.body);
+  return body && { current: withoutTag(current), kept: { version: wanted, body, createdAt: kept.createdAt } };
+}
+
+/** The operation as the store below sees it. It always names a data key, so that none lands in a store that is gone. */
+function seal({ item, store, ref }: Target<WriteOperation>): WriteOperation {
+  const { next, write } = item;
+  return {
+    ...item,
+    ref,
+    next: { ...withoutTag(next), tag: store.tag(ref.id, next) },
+    ...(write && { write: { ...write, body: store.seal(ref.id, next.version, write.body) } }),
+    keyVersion: store.current.version,
+  };
+}
+
+function withoutTag({ version, protected: isProtected, active }: RecordState): RecordState {
+  return { version, protected: isProtected, active };
+}
