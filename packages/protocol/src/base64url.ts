@@ -14,11 +14,11 @@ export function toBase64url(bytes: Uint8Array): string {
     bits += 8;
     while (bits >= 6) {
       bits -= 6;
-      text += ALPHABET[(buffer >> bits) & 63];
+      text += ALPHABET.charAt((buffer >> bits) & 63);
     }
     buffer &= (1 << bits) - 1;
   }
-  return bits > 0 ? text + ALPHABET[(buffer << (6 - bits)) & 63] : text;
+  return bits > 0 ? text + ALPHABET.charAt((buffer << (6 - bits)) & 63) : text;
 }
 
 /**

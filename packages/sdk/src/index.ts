@@ -1,1 +1,38 @@
-export {};
+/** @tacenda/sdk: a secret store that cannot read, name, list or link what it stores. */
+
+export { Tacenda } from "./tacenda.js";
+export type { SetOptions, Store, WriteOptions } from "./store.js";
+export type { Entry, GoneEntry, LiveEntry } from "./entry.js";
+export type { ConnectionOptions, SecretOptions, StoreCallOptions, StoreOptions, TacendaOptions } from "./options.js";
+export type { SecretInput } from "./secret.js";
+export type { CallOptions, ServerClaims } from "./http/record-api.js";
+export { generateSecret } from "./crypto/generated.js";
+export {
+  AlreadyExistsError,
+  ConfigurationError,
+  ConflictError,
+  IdRetiredError,
+  InvalidKeyError,
+  InvalidValueError,
+  KeyProviderUnavailableError,
+  NotTextError,
+  OutcomeUnknownError,
+  OverloadedError,
+  PermissionDeniedError,
+  ProtocolError,
+  RecordInactiveError,
+  RecordOpenError,
+  RecordProtectedError,
+  RequestTimeoutError,
+  RollbackError,
+  SecretRotatedError,
+  ServerFaultError,
+  ServerUnreachableError,
+  StoreNotFoundError,
+  TacendaError,
+  TokenRefusedError,
+  UnsupportedFormatError,
+  ValueTooLargeError,
+  WeakSecretError,
+  type TacendaErrorCode,
+} from "./errors.js";

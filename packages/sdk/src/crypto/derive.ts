@@ -89,7 +89,7 @@ async function stretch(
     lp(key),
   );
   const options = { c: scope.iterations, dkLen: 32 };
-  const subtle = (globalThis.crypto as Crypto | undefined)?.subtle as SubtleCrypto | undefined;
+  const subtle = (globalThis.crypto as Crypto | undefined)?.subtle;
   return subtle === undefined
     ? await purePbkdf2(sha256, secretHash, salt, options)
     : await nativePbkdf2(nativeSha256, secretHash, salt, options);

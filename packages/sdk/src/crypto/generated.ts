@@ -1,7 +1,14 @@
 /** Generated secrets, 256 bits and a checksum; spec/record.md § Generated secrets. */
 
 import { sha256 } from "@noble/hashes/sha2.js";
-import { RANDOM_LENGTH, SECRET_PREFIX, checksumText, hasSecretForm, randomBase62, splitChecksum } from "@tacenda/protocol";
+import {
+  RANDOM_LENGTH,
+  SECRET_PREFIX,
+  checksumText,
+  hasSecretForm,
+  randomBase62,
+  splitChecksum,
+} from "@tacenda/protocol";
 
 import { utf8 } from "./bytes.js";
 

@@ -31,9 +31,7 @@ export interface Answer {
 /** The error body of an answer; undefined when it has none that a Tacenda server writes. */
 export function errorBody(answer: Answer): ErrorBody["error"] | undefined {
   const error = (parseJson(answer.bytes) as Partial<ErrorBody> | null | undefined)?.error as
-    | ErrorBody["error"]
-    | null
-    | undefined;
+    ErrorBody["error"] | null | undefined;
   if (typeof error !== "object" || error === null || !isErrorCode(error.code)) return undefined;
   return ERROR_STATUS[error.code] === answer.status ? error : undefined;
 }
@@ -64,23 +62,33 @@ function requestIdOf(requestId: unknown): { requestId: string | undefined } {
 
 /** Answers that are not in Tacenda's form: a proxy's, or another service's. */
 function foreignError(status: number): TacendaError {
-  if (status === 429 || status === 503) return new OverloadedError(`The server, or a proxy, answered ${status}. Try later.`);
+  if (status === 429 || status === 503)
+    return new OverloadedError(`The server, or a proxy, answered ${status}. Try later.`);
   if (status === 502 || status === 504) {
     return new ServerUnreachableError(`A proxy answered ${status}: it did not reach the server. Try again.`);
   }
   if (status === 0 || (status >= 300 && status < 400 && status !== 304)) {
-    return new ProtocolError("The server answered with a redirect. Redirects are never followed: set `url` to the target.");
+    return new ProtocolError(
+      "The server answered with a redirect. Redirects are never followed: set `url` to the target.",
+    );
   }
-  return new ProtocolError(`The answer (status ${status}) is not a Tacenda server's: check \`url\` and what lies before it.`);
+  return new ProtocolError(
+    `The answer (status ${status}) is not a Tacenda server's: check \`url\` and what lies before it.`,
+  );
 }
 
-type Details = { requestId: string | undefined };
+interface Details {
+  requestId: string | undefined;
+}
 
 const serverFault = (what: string) => (details: Details) =>
   new ServerFaultError(`${what} The server's operator finds the cause under requestId.`, details);
 
 const unexpected = (code: ErrorCode) => (details: Details) =>
-  new ProtocolError(`The server answered "${code}", which does not fit the request. Are SDK and server of one version?`, details);
+  new ProtocolError(
+    `The server answered "${code}", which does not fit the request. Are SDK and server of one version?`,
+    details,
+  );
 
 /** One error per code of the closed list. Codes that a caller handles itself are unexpected anywhere else. */
 const KNOWN_ERRORS: Record<ErrorCode, (details: Details) => TacendaError> = {

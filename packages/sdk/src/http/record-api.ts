@@ -45,9 +45,7 @@ export interface Unverified {
 }
 
 export type ReadAnswer =
-  | ({ kind: "record"; claimed: ServerClaims } & Unverified)
-  | ({ kind: "expired" } & Unverified)
-  | { kind: "absent" };
+  ({ kind: "record"; claimed: ServerClaims } & Unverified) | ({ kind: "expired" } & Unverified) | { kind: "absent" };
 
 export type WriteAnswer =
   | { kind: "written" }
@@ -67,7 +65,8 @@ export class RecordApi {
       method: "GET",
       path: pathOf(address),
       maxBytes: MAX_RECORD_BYTES,
-      ...options,
+      signal: options.signal,
+      timeout: options.timeout,
     });
     if (answer.status === 200) {
       const version = parseVersionTag(answer.headers.get("etag") ?? "");
@@ -84,7 +83,12 @@ export class RecordApi {
    * Puts `record` as `version`, on the condition that the version before it is current (or none, for 1). Throws the typed
    * error of any answer but success and 412.
    */
-  async write(address: RecordAddress, version: number, record: Uint8Array<ArrayBuffer>, options: CallOptions): Promise<WriteAnswer> {
+  async write(
+    address: RecordAddress,
+    version: number,
+    record: Uint8Array<ArrayBuffer>,
+    options: CallOptions,
+  ): Promise<WriteAnswer> {
     const condition: Record<string, string> =
       version === 1 ? { "if-none-match": "*" } : { "if-match": versionTag(version - 1) };
     const answer = await this.#transport.send({
@@ -93,7 +97,8 @@ export class RecordApi {
       headers: { "content-type": RECORD_MEDIA_TYPE, ...condition },
       body: record,
       maxBytes: 0,
-      ...options,
+      signal: options.signal,
+      timeout: options.timeout,
     });
     if (answer.status === 200 || answer.status === 201) {
       if (answer.headers.get("etag") === versionTag(version)) return { kind: "written" };

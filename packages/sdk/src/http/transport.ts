@@ -103,14 +103,17 @@ export class Transport {
       const outcome = await this.#attempt(request, signal);
       const answered = "status" in outcome;
       const wait = answered ? retryDelay(outcome, attempt) : backoff(attempt);
-      if (wait === null || attempt >= this.#maxAttempts || Date.now() + wait >= deadline) {
+      const unclear = !(answered ? refusedUnread(outcome) : outcome.neverSent);
+      // A POST makes something new each time, so it is sent again only when it certainly made nothing.
+      const final = wait === null || attempt >= this.#maxAttempts || (unclear && request.method === "POST");
+      if (final || Date.now() + wait >= deadline) {
         if (answered) return { ...outcome, resent };
         throw new ServerUnreachableError(
           `The server cannot be reached${outcome.reason === undefined ? "" : ` (${outcome.reason})`}: check \`url\`, ` +
             "that the server runs, and the network. A write may have happened if it was on its way.",
         );
       }
-      resent ||= !(answered ? refusedUnread(outcome) : outcome.neverSent);
+      resent ||= unclear;
       await delay(wait, signal);
     }
   }

@@ -1,0 +1,99 @@
+/** The client: one per server and project, shared by all its stores. */
+
+import { KeyCache } from "./key-cache.js";
+import { JsonApi } from "./http/json-api.js";
+import { RecordApi } from "./http/record-api.js";
+import { Transport } from "./http/transport.js";
+import { Marks } from "./marks.js";
+import {
+  type SecretOptions,
+  type StoreOptions,
+  type TacendaOptions,
+  checkId,
+  checkInteger,
+  environment,
+  projectOf,
+  secretOf,
+  stretchOf,
+  transportOptions,
+} from "./options.js";
+import { Store } from "./store.js";
+import { VerifiedRecords } from "./verified-records.js";
+
+/**
+ * A client of a Tacenda server.
+ *
+ * @example
+ * const tacenda = new Tacenda({ url, token });
+ * const store = tacenda.getStore("user-tokens", { secret });
+ * await store.setValue("github:42", accessToken);
+ * await store.getValue("github:42");
+ */
+export class Tacenda {
+  /** The id of the project. */
+  readonly project: string;
+  readonly #keys: KeyCache;
+  readonly #marks = new Marks();
+  readonly #recordApi: RecordApi;
+  readonly #jsonApi: JsonApi;
+  readonly #secretOptions: SecretOptions;
+
+  /** @throws {ConfigurationError} when the URL or the token is missing, or an option makes no sense. */
+  constructor(options: TacendaOptions = {}) {
+    const transport = new Transport(transportOptions(options));
+    this.project = projectOf(options);
+    this.#recordApi = new RecordApi(transport);
+    this.#jsonApi = new JsonApi(transport);
+    this.#keys = new KeyCache(
+      checkInteger("derivedKeyCacheSize", options.derivedKeyCacheSize ?? 10_000, 0, 10_000_000),
+      checkInteger("maxConcurrentDerivations", options.maxConcurrentDerivations ?? 3, 1, 1_000),
+    );
+    const { secret, iterations, stretch, dangerouslyAllowWeakSecret } = options;
+    this.#secretOptions = { secret, iterations, stretch, dangerouslyAllowWeakSecret };
+  }
+
+  /**
+   * A store of the project. Asks the server nothing: that the store exists shows at the first call, or with `verify`.
+   *
+   * @throws {ConfigurationError} when the id or an option makes no sense.
+   * @throws {WeakSecretError} when the secret is too weak or mistyped.
+   */
+  getStore(id: string, options: StoreOptions = {}): Store {
+    const client = this.#secretOptions;
+    const secretOptions: SecretOptions = {
+      iterations: options.iterations ?? client.iterations,
+      stretch: options.stretch ?? client.stretch,
+      dangerouslyAllowWeakSecret: options.dangerouslyAllowWeakSecret ?? client.dangerouslyAllowWeakSecret,
+    };
+    const scope = { project: this.project, storeId: checkId("store", id) };
+    const source = { ...scope, ...stretchOf(secretOptions) };
+    return new Store({
+      source,
+      secret: secretOf(
+        [options.secret, client.secret, environment("TACENDA_SECRET")],
+        source.iterations,
+        secretOptions,
+      ),
+      secretOptions,
+      keys: this.#keys,
+      records: new VerifiedRecords(this.#recordApi, this.#marks, scope),
+      recordApi: this.#recordApi,
+      jsonApi: this.#jsonApi,
+    });
+  }
+
+  /** Forgets every derived key. The client stays usable; it derives anew. */
+  close(): void {
+    this.#keys.clear();
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    this.close();
+    return Promise.resolve();
+  }
+
+  /** Shows the project's name and nothing else. */
+  toJSON(): { project: string } {
+    return { project: this.project };
+  }
+}
