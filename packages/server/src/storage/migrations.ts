@@ -1,0 +1,169 @@
+/** Makes and updates the tables. A migration that was released is never edited: what changes comes as a new one. */
+
+import { sql, type Kysely } from "kysely";
+import { Migrator, type Migration } from "kysely/migration";
+
+import { NewerDatabaseError } from "./database.js";
+import type { Schema } from "./schema.js";
+
+/** How a dialect spells what the tables are made of. */
+export interface SqlTypes {
+  /** Holds every integer up to 2^53−1. */
+  integer: "integer" | "bigint";
+  bytes: "blob" | "bytea";
+  /** What follows the columns of every table. */
+  tableOptions: string;
+  /** The same for tables of small rows that are found by their whole primary key. */
+  clusteredOptions: string;
+}
+
+/**
+ * Brings the tables up to date, in one transaction.
+ * @throws {NewerDatabaseError} when a migration was run that this program does not know; nothing is changed.
+ */
+export async function migrate(db: Kysely<Schema>, types: SqlTypes): Promise<void> {
+  const migrations = { "0001_foundation": foundation(types) };
+  await refuseNewer(db, Object.keys(migrations));
+  const migrator = new Migrator({ db, provider: { getMigrations: () => Promise.resolve(migrations) } });
+  const { error } = await migrator.migrateToLatest();
+  if (error !== undefined) throw error instanceof Error ? error : new Error("A migration failed.", { cause: error });
+}
+
+async function refuseNewer(db: Kysely<Schema>, known: string[]): Promise<void> {
+  const tables = await db.introspection.getTables({ withInternalKyselyTables: true });
+  if (!tables.some((table) => table.name === "kysely_migration")) return;
+  const { rows } = await sql<{ name: string }>`select name from kysely_migration`.execute(db);
+  if (rows.some(({ name }) => !known.includes(name))) throw new NewerDatabaseError();
+}
+
+/** Projects, stores, keys, records, secret checks, tokens, grants, leases, settings. */
+function foundation(types: SqlTypes): Migration {
+  const plain = sql.raw(types.tableOptions);
+  const clustered = sql.raw(types.clusteredOptions);
+  const { integer, bytes } = types;
+
+  async function administration(db: Kysely<unknown>): Promise<void> {
+    await db.schema
+      .createTable("projects")
+      .addColumn("id", "text", (column) => column.primaryKey().notNull())
+      .addColumn("created_at", integer, (column) => column.notNull())
+      .addColumn("destroyed_at", integer)
+      .modifyEnd(clustered)
+      .execute();
+    await db.schema
+      .createTable("stores")
+      .addColumn("project", "text", (column) => column.notNull().references("projects.id"))
+      .addColumn("id", "text", (column) => column.notNull())
+      .addColumn("secrets", "text", (column) => column.notNull())
+      .addColumn("max_versions", integer, (column) => column.notNull())
+      .addColumn("created_at", integer, (column) => column.notNull())
+      .addColumn("destroyed_at", integer)
+      .addPrimaryKeyConstraint("stores_key", ["project", "id"])
+      .modifyEnd(clustered)
+      .execute();
+    await db.schema
+      .createTable("store_keys")
+      .addColumn("project", "text", (column) => column.notNull())
+      .addColumn("store", "text", (column) => column.notNull())
+      .addColumn("purpose", "text", (column) => column.notNull())
+      .addColumn("version", integer, (column) => column.notNull())
+      .addColumn("state", "text", (column) => column.notNull())
+      .addColumn("provider", "text", (column) => column.notNull())
+      .addColumn("master_version", integer, (column) => column.notNull())
+      .addColumn("wrapped", bytes, (column) => column.notNull())
+      .addPrimaryKeyConstraint("store_keys_key", ["project", "store", "purpose", "version"])
+      .addForeignKeyConstraint("store_keys_store", ["project", "store"], "stores", ["project", "id"])
+      .modifyEnd(clustered)
+      .execute();
+    await db.schema
+      .createTable("secret_checks")
+      .addColumn("project", "text", (column) => column.notNull())
+      .addColumn("store", "text", (column) => column.notNull())
+      .addColumn("slot", integer, (column) => column.notNull())
+      .addColumn("digest", bytes, (column) => column.notNull())
+      .addColumn("created_at", integer, (column) => column.notNull())
+      .addPrimaryKeyConstraint("secret_checks_key", ["project", "store", "slot"])
+      .addForeignKeyConstraint("secret_checks_store", ["project", "store"], "stores", ["project", "id"])
+      .modifyEnd(clustered)
+      .execute();
+    await db.schema
+      .createTable("leases")
+      .addColumn("name", "text", (column) => column.primaryKey().notNull())
+      .addColumn("owner", "text", (column) => column.notNull())
+      .addColumn("expires_at", integer, (column) => column.notNull())
+      .modifyEnd(clustered)
+      .execute();
+    await db.schema
+      .createTable("settings")
+      .addColumn("name", "text", (column) => column.primaryKey().notNull())
+      .addColumn("value", "text", (column) => column.notNull())
+      .modifyEnd(clustered)
+      .execute();
+  }
+
+  async function records(db: Kysely<unknown>): Promise<void> {
+    await db.schema
+      .createTable("records")
+      .addColumn("project", "text", (column) => column.notNull())
+      .addColumn("store", "text", (column) => column.notNull())
+      .addColumn("record_id", bytes, (column) => column.notNull())
+      .addColumn("version", integer, (column) => column.notNull())
+      .addColumn("protected", integer, (column) => column.notNull())
+      .addColumn("active", integer, (column) => column.notNull())
+      .addColumn("tag", bytes)
+      .addPrimaryKeyConstraint("records_key", ["project", "store", "record_id"])
+      .modifyEnd(clustered)
+      .execute();
+    // Not clustered: bodies inside the key's tree would leave room for few keys per page and make it deep.
+    await db.schema
+      .createTable("record_versions")
+      .addColumn("project", "text", (column) => column.notNull())
+      .addColumn("store", "text", (column) => column.notNull())
+      .addColumn("record_id", bytes, (column) => column.notNull())
+      .addColumn("version", integer, (column) => column.notNull())
+      .addColumn("key_version", integer)
+      .addColumn("body", bytes, (column) => column.notNull())
+      .addColumn("created_at", integer, (column) => column.notNull())
+      .addColumn("expires_at", integer, (column) => column.notNull())
+      .addPrimaryKeyConstraint("record_versions_key", ["project", "store", "record_id", "version"])
+      .modifyEnd(plain)
+      .execute();
+  }
+
+  async function access(db: Kysely<unknown>): Promise<void> {
+    await db.schema
+      .createTable("tokens")
+      .addColumn("id", "text", (column) => column.primaryKey().notNull())
+      .addColumn("project", "text", (column) => column.notNull().references("projects.id"))
+      .addColumn("name", "text", (column) => column.notNull())
+      .addColumn("digest", bytes, (column) => column.notNull())
+      .addColumn("created_at", integer, (column) => column.notNull())
+      .addColumn("expires_at", integer)
+      .addColumn("minted_by", "text", (column) => column.references("tokens.id"))
+      .modifyEnd(clustered)
+      .execute();
+    await db.schema.createIndex("tokens_project").on("tokens").column("project").execute();
+    await db.schema.createIndex("tokens_minted_by").on("tokens").column("minted_by").execute();
+    await db.schema
+      .createTable("grants")
+      .addColumn("project", "text", (column) => column.notNull().references("projects.id"))
+      .addColumn("subject_type", "text", (column) => column.notNull())
+      .addColumn("subject_id", "text", (column) => column.notNull())
+      .addColumn("position", integer, (column) => column.notNull())
+      .addColumn("grant_number", integer, (column) => column.notNull())
+      .addColumn("store_pattern", "text", (column) => column.notNull())
+      .addColumn("permissions", "text", (column) => column.notNull())
+      .addColumn("expires_at", integer)
+      .addPrimaryKeyConstraint("grants_key", ["project", "subject_type", "subject_id", "position"])
+      .modifyEnd(clustered)
+      .execute();
+  }
+
+  return {
+    async up(db: Kysely<unknown>): Promise<void> {
+      await administration(db);
+      await records(db);
+      await access(db);
+    },
+  };
+}

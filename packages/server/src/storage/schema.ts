@@ -1,0 +1,119 @@
+/**
+ * The tables as Kysely sees them; migrations.ts makes them. Integers (versions, milliseconds) are JavaScript numbers up
+ * to 2^53−1 here, and it is each dialect's one duty to bind and read them exactly; flags are 0 or 1.
+ */
+
+import type { SecretPolicy } from "@tacenda/protocol";
+
+import type { WrappedKey } from "./directory.js";
+
+export interface Schema {
+  projects: ProjectsTable;
+  stores: StoresTable;
+  store_keys: StoreKeysTable;
+  records: RecordsTable;
+  record_versions: RecordVersionsTable;
+  secret_checks: SecretChecksTable;
+  tokens: TokensTable;
+  grants: GrantsTable;
+  leases: LeasesTable;
+  settings: SettingsTable;
+}
+
+interface ProjectsTable {
+  id: string;
+  created_at: number;
+  /** Null while it lives. The row stays: an id is never used again. */
+  destroyed_at: number | null;
+}
+
+interface StoresTable {
+  project: string;
+  id: string;
+  secrets: SecretPolicy;
+  max_versions: number;
+  created_at: number;
+  /** As in projects. */
+  destroyed_at: number | null;
+}
+
+interface StoreKeysTable {
+  project: string;
+  store: string;
+  purpose: WrappedKey["purpose"];
+  version: number;
+  state: WrappedKey["state"];
+  provider: string;
+  master_version: number;
+  wrapped: Uint8Array;
+}
+
+/** One row per record id that ever existed: its current state. */
+interface RecordsTable {
+  project: string;
+  store: string;
+  record_id: Uint8Array;
+  version: number;
+  protected: number;
+  active: number;
+  tag: Uint8Array | null;
+}
+
+interface RecordVersionsTable {
+  project: string;
+  store: string;
+  record_id: Uint8Array;
+  version: number;
+  /** Data-key version of the body; null below a store without envelope. */
+  key_version: number | null;
+  body: Uint8Array;
+  created_at: number;
+  /** 0 for never. */
+  expires_at: number;
+}
+
+interface SecretChecksTable {
+  project: string;
+  store: string;
+  /** 1, and 2 while the secret is being changed. */
+  slot: number;
+  digest: Uint8Array;
+  created_at: number;
+}
+
+export interface TokensTable {
+  id: string;
+  project: string;
+  name: string;
+  digest: Uint8Array;
+  created_at: number;
+  expires_at: number | null;
+  minted_by: string | null;
+}
+
+/** One row per store pattern of a grant. */
+export interface GrantsTable {
+  project: string;
+  subject_type: "token";
+  subject_id: string;
+  /** Order of the rows of one subject: 0, 1, 2 … */
+  position: number;
+  /** Rows with the same number make up one grant. */
+  grant_number: number;
+  store_pattern: string;
+  /** Permissions joined by commas. */
+  permissions: string;
+  /** Null: as long as its subject. */
+  expires_at: number | null;
+}
+
+interface LeasesTable {
+  name: string;
+  owner: string;
+  expires_at: number;
+}
+
+interface SettingsTable {
+  name: string;
+  value: string;
+}

@@ -1,0 +1,258 @@
+/** Projects, stores, wrapped keys, tokens and settings in SQL; directory.ts says what each call promises. */
+
+import type { Project, Store, StoreSettings } from "@tacenda/protocol";
+import type { Kysely, Selectable, Transaction } from "kysely";
+
+import { plainBytes } from "./bytes.js";
+import type { CreateResult, Directory, TokenRow, WrappedKey } from "./directory.js";
+import { prepare, type Prepared } from "./prepared.js";
+import type { Schema } from "./schema.js";
+import { read, type SqlEngine } from "./sql-engine.js";
+import { deleteTokenTree, insertToken, selectTokens, toTokens, type TokenGrantRow } from "./sql-tokens.js";
+import type { WriteQueue } from "./write-queue.js";
+
+type StoreRow = Selectable<Schema["stores"]>;
+
+export class SqlDirectory implements Directory {
+  readonly #engine: SqlEngine;
+  readonly #queue: WriteQueue;
+  readonly #storeQuery: Prepared<{ project: string; id: string }, StoreRow>;
+  readonly #tokenQuery: Prepared<string, TokenGrantRow>;
+
+  constructor(engine: SqlEngine, queue: WriteQueue) {
+    this.#engine = engine;
+    this.#queue = queue;
+    this.#storeQuery = prepare((slot) =>
+      selectLiveStores(engine.reader)
+        .where(
+          "project",
+          "=",
+          slot(({ project }) => project),
+        )
+        .where(
+          "id",
+          "=",
+          slot(({ id }) => id),
+        ),
+    );
+    this.#tokenQuery = prepare((slot) =>
+      selectTokens(engine.reader).where(
+        "t.id",
+        "=",
+        slot((id) => id),
+      ),
+    );
+  }
+
+  async createProject(project: Project): Promise<CreateResult> {
+    return await this.#queue.run(async (transaction) => {
+      const existing = await transaction
+        .selectFrom("projects")
+        .select("destroyed_at")
+        .where("id", "=", project.id)
+        .executeTakeFirst();
+      if (existing !== undefined) return existing.destroyed_at === null ? "exists" : "retired";
+      await transaction
+        .insertInto("projects")
+        .values({ id: project.id, created_at: project.createdAt, destroyed_at: null })
+        .execute();
+      return "created";
+    });
+  }
+
+  async listProjects(): Promise<Project[]> {
+    const rows = await read(this.#engine, (db) =>
+      db
+        .selectFrom("projects")
+        .select(["id", "created_at as createdAt"])
+        .where("destroyed_at", "is", null)
+        .orderBy("id")
+        .execute(),
+    );
+    return rows;
+  }
+
+  async hasProject(id: string): Promise<boolean> {
+    return await read(this.#engine, (db) => projectLives(db, id));
+  }
+
+  async destroyProject(id: string): Promise<boolean> {
+    return await this.#queue.run(async (transaction) => {
+      if (!(await projectLives(transaction, id))) return false;
+      const now = Date.now();
+      await transaction.updateTable("projects").set({ destroyed_at: now }).where("id", "=", id).execute();
+      await transaction
+        .updateTable("stores")
+        .set({ destroyed_at: now })
+        .where("project", "=", id)
+        .where("destroyed_at", "is", null)
+        .execute();
+      for (const table of ["store_keys", "secret_checks", "grants", "tokens"] as const) {
+        await transaction.deleteFrom(table).where("project", "=", id).execute();
+      }
+      return true;
+    });
+  }
+
+  async createStore(project: string, store: Store, keys: readonly WrappedKey[]): Promise<CreateResult | "no_project"> {
+    return await this.#queue.run(async (transaction) => {
+      if (!(await projectLives(transaction, project))) return "no_project";
+      const existing = await transaction
+        .selectFrom("stores")
+        .select("destroyed_at")
+        .where("project", "=", project)
+        .where("id", "=", store.id)
+        .executeTakeFirst();
+      if (existing !== undefined) return existing.destroyed_at === null ? "exists" : "retired";
+      await transaction
+        .insertInto("stores")
+        .values({
+          project,
+          id: store.id,
+          ...settingColumns(store),
+          created_at: store.createdAt,
+          destroyed_at: null,
+        })
+        .execute();
+      for (const key of keys) await insertKey(transaction, project, store.id, key);
+      return "created";
+    });
+  }
+
+  async listStores(project: string): Promise<Store[] | null> {
+    return await read(this.#engine, async (db) => {
+      const rows = await selectLiveStores(db).where("project", "=", project).orderBy("id").execute();
+      return rows.length > 0 || (await projectLives(db, project)) ? rows.map(toStore) : null;
+    });
+  }
+
+  async getStore(project: string, id: string): Promise<Store | null> {
+    const { rows } = await read(this.#engine, (db) => db.executeQuery(this.#storeQuery({ project, id })));
+    return rows[0] ? toStore(rows[0]) : null;
+  }
+
+  async updateStore(project: string, id: string, settings: Partial<StoreSettings>): Promise<Store | null> {
+    return await this.#queue.run(async (transaction) => {
+      const live = selectLiveStores(transaction).where("project", "=", project).where("id", "=", id);
+      const row = await live.executeTakeFirst();
+      if (row === undefined) return null;
+      const updated = { ...toStore(row), ...settings };
+      await transaction
+        .updateTable("stores")
+        .set(settingColumns(updated))
+        .where("project", "=", project)
+        .where("id", "=", id)
+        .execute();
+      return updated;
+    });
+  }
+
+  async destroyStore(project: string, id: string): Promise<boolean> {
+    return await this.#queue.run(async (transaction) => {
+      const retired = await transaction
+        .updateTable("stores")
+        .set({ destroyed_at: Date.now() })
+        .where("project", "=", project)
+        .where("id", "=", id)
+        .where("destroyed_at", "is", null)
+        .executeTakeFirst();
+      for (const table of ["store_keys", "secret_checks"] as const) {
+        await transaction.deleteFrom(table).where("project", "=", project).where("store", "=", id).execute();
+      }
+      return retired.numUpdatedRows > 0n;
+    });
+  }
+
+  async wrappedKeys(project: string, store: string): Promise<WrappedKey[]> {
+    const rows = await read(this.#engine, (db) =>
+      db
+        .selectFrom("store_keys")
+        .select(["purpose", "version", "state", "provider", "master_version as masterVersion", "wrapped"])
+        .where("project", "=", project)
+        .where("store", "=", store)
+        .orderBy("purpose")
+        .orderBy("version")
+        .execute(),
+    );
+    return rows.map((row) => ({ ...row, wrapped: plainBytes(row.wrapped) }));
+  }
+
+  async keyProviders(): Promise<string[]> {
+    const rows = await read(this.#engine, (db) =>
+      db.selectFrom("store_keys").select("provider").distinct().orderBy("provider").execute(),
+    );
+    return rows.map(({ provider }) => provider);
+  }
+
+  async createToken(token: TokenRow): Promise<boolean> {
+    return await this.#queue.run(async (transaction) => {
+      if (!(await projectLives(transaction, token.project))) return false;
+      if (token.mintedBy !== null && !(await tokenExists(transaction, token.project, token.mintedBy))) return false;
+      await insertToken(transaction, token);
+      return true;
+    });
+  }
+
+  async findToken(id: string): Promise<TokenRow | null> {
+    const { rows } = await read(this.#engine, (db) => db.executeQuery(this.#tokenQuery(id)));
+    return toTokens(rows)[0] ?? null;
+  }
+
+  async listTokens(project: string): Promise<TokenRow[] | null> {
+    return await read(this.#engine, async (db) => {
+      const rows = await selectTokens(db).where("t.project", "=", project).execute();
+      return rows.length > 0 || (await projectLives(db, project)) ? toTokens(rows) : null;
+    });
+  }
+
+  async deleteToken(project: string, id: string): Promise<boolean> {
+    return await this.#queue.run((transaction) => deleteTokenTree(transaction, project, id));
+  }
+
+  async getSetting(name: string): Promise<string | null> {
+    const row = await read(this.#engine, (db) =>
+      db.selectFrom("settings").select("value").where("name", "=", name).executeTakeFirst(),
+    );
+    return row?.value ?? null;
+  }
+
+  async setSetting(name: string, value: string): Promise<void> {
+    await this.#queue.run((transaction) =>
+      transaction
+        .insertInto("settings")
+        .values({ name, value })
+        .onConflict((conflict) => conflict.column("name").doUpdateSet({ value }))
+        .execute(),
+    );
+  }
+}
+
+function selectLiveStores(db: Kysely<Schema>) {
+  return db.selectFrom("stores").selectAll().where("destroyed_at", "is", null);
+}
+
+async function projectLives(db: Kysely<Schema>, id: string): Promise<boolean> {
+  const live = db.selectFrom("projects").select("id").where("id", "=", id).where("destroyed_at", "is", null);
+  return (await live.executeTakeFirst()) !== undefined;
+}
+
+async function tokenExists(transaction: Transaction<Schema>, project: string, id: string): Promise<boolean> {
+  const token = transaction.selectFrom("tokens").select("id").where("project", "=", project).where("id", "=", id);
+  return (await token.executeTakeFirst()) !== undefined;
+}
+
+async function insertKey(transaction: Transaction<Schema>, project: string, store: string, key: WrappedKey) {
+  const { purpose, version, state, provider, masterVersion, wrapped } = key;
+  await transaction
+    .insertInto("store_keys")
+    .values({ project, store, purpose, version, state, provider, master_version: masterVersion, wrapped })
+    .execute();
+}
+
+function settingColumns(settings: StoreSettings) {
+  return { secrets: settings.secrets, max_versions: settings.maxVersions };
+}
+
+function toStore(row: StoreRow): Store {
+  return { id: row.id, createdAt: row.created_at, secrets: row.secrets, maxVersions: row.max_versions };
+}

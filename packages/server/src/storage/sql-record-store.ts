@@ -1,0 +1,144 @@
+/** Records in SQL: reads in one statement, conditional writes in shared transactions; record-store.ts has the promises. */
+
+import type { Kysely } from "kysely";
+
+import { plainBytes } from "./bytes.js";
+import { prepare, type Prepared, type Slot } from "./prepared.js";
+import {
+  StaleKeyError,
+  type CommitResult,
+  type ReadRef,
+  type RecordStore,
+  type StoredRecord,
+  type WriteOperation,
+} from "./record-store.js";
+import type { Schema } from "./schema.js";
+import { read, type SqlEngine } from "./sql-engine.js";
+import { inIdOrder, RecordWriter } from "./sql-record-writer.js";
+import type { WriteQueue } from "./write-queue.js";
+
+/** Most refs of one read. */
+const MAX_REFS = 256;
+/** Weight of an operation beside its body: what its rows and index entries write. */
+const OPERATION_WEIGHT = 4_096;
+/** Matches nothing, for no project has an empty id. Fills a read up to a size whose query is compiled. */
+const NOTHING: ReadRef = { project: "", store: "", id: new Uint8Array(0) };
+
+interface ReadRow {
+  /** Index of the ref that this row answers. */
+  position: number;
+  current: number;
+  protected: number;
+  active: number;
+  tag: Uint8Array | null;
+  kept: number | null;
+  body: Uint8Array | null;
+  created_at: number | null;
+}
+
+type ReadQuery = Prepared<readonly ReadRef[], ReadRow>;
+
+export class SqlRecordStore implements RecordStore {
+  readonly #engine: SqlEngine;
+  readonly #queue: WriteQueue;
+  readonly #writer: RecordWriter;
+  /** Compiled queries by number of refs, a power of two. */
+  readonly #queries = new Map<number, ReadQuery>();
+
+  constructor(engine: SqlEngine, queue: WriteQueue) {
+    this.#engine = engine;
+    this.#queue = queue;
+    this.#writer = new RecordWriter(engine.writer);
+  }
+
+  async read(refs: readonly ReadRef[]): Promise<(StoredRecord | null)[]> {
+    if (refs.length > MAX_REFS) throw new RangeError(`Read at most ${MAX_REFS} records at once.`);
+    if (refs.length === 0) return [];
+    const query = this.#queryFor(refs.length)(refs);
+    const { rows } = await read(this.#engine, (db) => db.executeQuery(query));
+    const found = new Array<StoredRecord | null>(refs.length).fill(null);
+    for (const row of rows) found[row.position] = toStoredRecord(row);
+    return found;
+  }
+
+  async commit(operations: readonly WriteOperation[]): Promise<CommitResult> {
+    const ordered = inIdOrder(operations);
+    const weight = operations.reduce((sum, { write }) => sum + OPERATION_WEIGHT + (write?.body.length ?? 0), 0);
+    const outcome = await this.#queue.run((transaction) => this.#writer.apply(transaction, ordered), weight);
+    if (outcome instanceof StaleKeyError) throw outcome;
+    return outcome;
+  }
+
+  #queryFor(refCount: number): ReadQuery {
+    const size = 2 ** Math.ceil(Math.log2(refCount));
+    let query = this.#queries.get(size);
+    if (query === undefined) {
+      query = prepare((slot) => selectAll(this.#engine.reader, slot, size));
+      this.#queries.set(size, query);
+    }
+    return query;
+  }
+}
+
+/** All refs in one statement, which sees one committed state. */
+function selectAll(db: Kysely<Schema>, slot: Slot<readonly ReadRef[]>, size: number) {
+  let query = selectOne(db, slot, 0);
+  for (let position = 1; position < size; position++) query = query.unionAll(selectOne(db, slot, position));
+  return query;
+}
+
+function selectOne(db: Kysely<Schema>, slot: Slot<readonly ReadRef[]>, position: number) {
+  const ref = <T>(get: (ref: ReadRef) => T) => slot((refs) => get(refs[position] ?? NOTHING));
+  return db
+    .selectFrom("records as r")
+    .leftJoin("record_versions as v", (join) =>
+      join
+        .onRef("v.project", "=", "r.project")
+        .onRef("v.store", "=", "r.store")
+        .onRef("v.record_id", "=", "r.record_id")
+        .on("v.version", "=", (eb) =>
+          eb.fn.coalesce(
+            ref(({ version }) => version ?? null),
+            "r.version",
+          ),
+        ),
+    )
+    .where(
+      "r.project",
+      "=",
+      ref(({ project }) => project),
+    )
+    .where(
+      "r.store",
+      "=",
+      ref(({ store }) => store),
+    )
+    .where(
+      "r.record_id",
+      "=",
+      ref(({ id }) => id),
+    )
+    .select((eb) => [
+      eb.lit(position).as("position"),
+      "r.version as current",
+      "r.protected",
+      "r.active",
+      "r.tag",
+      "v.version as kept",
+      "v.body",
+      "v.created_at",
+    ]);
+}
+
+function toStoredRecord(row: ReadRow): StoredRecord {
+  const { kept, body, created_at: createdAt } = row;
+  return {
+    current: {
+      version: row.current,
+      protected: row.protected !== 0,
+      active: row.active !== 0,
+      ...(row.tag && { tag: plainBytes(row.tag) }),
+    },
+    kept: kept !== null && body && createdAt !== null ? { version: kept, body: plainBytes(body), createdAt } : null,
+  };
+}

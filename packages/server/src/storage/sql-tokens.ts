@@ -1,0 +1,133 @@
+/** Tokens and their grants as rows. */
+
+import { PERMISSIONS, type Grant, type Permission } from "@tacenda/protocol";
+import type { Kysely, Transaction } from "kysely";
+
+import { plainBytes } from "./bytes.js";
+import type { TokenRow } from "./directory.js";
+import type { Schema } from "./schema.js";
+
+/** A token beside one of its grant rows, or beside none. */
+export interface TokenGrantRow {
+  id: string;
+  project: string;
+  name: string;
+  digest: Uint8Array;
+  created_at: number;
+  expires_at: number | null;
+  minted_by: string | null;
+  grant_number: number | null;
+  store_pattern: string | null;
+  permissions: string | null;
+}
+
+/** Tokens joined with their grants, one token's rows together and its grants in order. */
+export function selectTokens(db: Kysely<Schema>) {
+  return db
+    .selectFrom("tokens as t")
+    .leftJoin("grants as g", (join) =>
+      join.onRef("g.project", "=", "t.project").on("g.subject_type", "=", "token").onRef("g.subject_id", "=", "t.id"),
+    )
+    .select([
+      "t.id",
+      "t.project",
+      "t.name",
+      "t.digest",
+      "t.created_at",
+      "t.expires_at",
+      "t.minted_by",
+      "g.grant_number",
+      "g.store_pattern",
+      "g.permissions",
+    ])
+    .orderBy("t.created_at")
+    .orderBy("t.id")
+    .orderBy("g.position");
+}
+
+/** The tokens that the rows of selectTokens make up. */
+export function toTokens(rows: readonly TokenGrantRow[]): TokenRow[] {
+  const tokens = new Map<string, TokenRow>();
+  for (const row of rows) {
+    const token = tokens.get(row.id) ?? toToken(row);
+    tokens.set(row.id, token);
+    if (row.grant_number === null || row.store_pattern === null || row.permissions === null) continue;
+    const grant = (token.grants[row.grant_number] ??= { stores: [], permissions: toPermissions(row.permissions) });
+    grant.stores.push(row.store_pattern);
+  }
+  return [...tokens.values()];
+}
+
+function toToken(row: TokenGrantRow): TokenRow {
+  return {
+    id: row.id,
+    project: row.project,
+    name: row.name,
+    digest: plainBytes(row.digest),
+    grants: [],
+    createdAt: row.created_at,
+    expiresAt: row.expires_at,
+    mintedBy: row.minted_by,
+  };
+}
+
+/** What is not a permission gives none. */
+function toPermissions(text: string): Permission[] {
+  return text.split(",").filter((word): word is Permission => (PERMISSIONS as readonly string[]).includes(word));
+}
+
+/** Writes a token and its grants. */
+export async function insertToken(transaction: Transaction<Schema>, token: TokenRow): Promise<void> {
+  await transaction
+    .insertInto("tokens")
+    .values({
+      id: token.id,
+      project: token.project,
+      name: token.name,
+      digest: token.digest,
+      created_at: token.createdAt,
+      expires_at: token.expiresAt,
+      minted_by: token.mintedBy,
+    })
+    .execute();
+  const grants = token.grants.flatMap(toGrantRows).map((row, position) => ({
+    ...row,
+    position,
+    project: token.project,
+    subject_type: "token" as const,
+    subject_id: token.id,
+    expires_at: null,
+  }));
+  for (const grant of grants) await transaction.insertInto("grants").values(grant).execute();
+}
+
+function toGrantRows({ stores, permissions }: Grant, grantNumber: number) {
+  return stores.map((pattern) => ({
+    grant_number: grantNumber,
+    store_pattern: pattern,
+    permissions: permissions.join(","),
+  }));
+}
+
+/** Deletes a token of the project and all that was minted with it, directly or not. False when there is none. */
+export async function deleteTokenTree(transaction: Transaction<Schema>, project: string, id: string): Promise<boolean> {
+  const doomed = transaction.withRecursive("doomed(id)", (db) =>
+    db
+      .selectFrom("tokens")
+      .select("tokens.id")
+      .where("tokens.project", "=", project)
+      .where("tokens.id", "=", id)
+      // Not `union all`: it ends even if somebody edited the table into a circle.
+      .union(db.selectFrom("tokens").innerJoin("doomed", "doomed.id", "tokens.minted_by").select("tokens.id")),
+  );
+  await doomed
+    .deleteFrom("grants")
+    .where("subject_type", "=", "token")
+    .where("subject_id", "in", (eb) => eb.selectFrom("doomed").select("doomed.id"))
+    .execute();
+  const deleted = await doomed
+    .deleteFrom("tokens")
+    .where("id", "in", (eb) => eb.selectFrom("doomed").select("doomed.id"))
+    .executeTakeFirst();
+  return deleted.numDeletedRows > 0n;
+}
