@@ -1,0 +1,73 @@
+/** The server as a Hono app, to be run by tacenda-server or embedded in another host; spec/http.md. */
+
+import { Hono } from "hono";
+
+import { Authenticator } from "./auth/authenticator.js";
+import type { Services, StoreKeyMaker } from "./http/call.js";
+import { corsHeaders, preflight } from "./http/cors.js";
+import {
+  dispatch,
+  dispatchFailed,
+  dispatchUnmatched,
+  type AccessEvent,
+  type NodeEnv,
+  type Pipeline,
+} from "./http/dispatch.js";
+import { describeApi } from "./http/openapi.js";
+import { routingPath } from "./http/paths.js";
+import { ALWAYS_HEADERS } from "./http/reply.js";
+import { ROUTES } from "./http/routes.js";
+import type { Logger } from "./logger.js";
+import type { Metrics } from "./metrics.js";
+import { createReadiness } from "./readiness.js";
+import type { Directory } from "./storage/directory.js";
+import type { RecordStore } from "./storage/record-store.js";
+
+/** What an app is made of. */
+export interface AppDependencies {
+  /** The envelope: its ids are key hashes, its bodies sealed records. */
+  records: RecordStore;
+  directory: Directory;
+  keys: StoreKeyMaker;
+  /** SHA-256 of the root token, 32 bytes. */
+  rootTokenDigest: Uint8Array;
+  /** Each resolves when a part of the server can be used: the database, the key provider. */
+  readinessChecks: readonly (() => Promise<void>)[];
+  /** Begins to purge, in the background, the rows of stores that were destroyed. */
+  purgeDestroyed: () => void;
+  logger: Logger;
+  metrics?: Metrics;
+  /** Milliseconds since the epoch; the system's clock by default. */
+  now?: () => number;
+  /** Called once per request, after its answer is known. It must not throw. */
+  onAccess?: (event: AccessEvent) => void;
+  /** The one origin whose pages may call the server; none by default. */
+  corsOrigin?: string;
+}
+
+/** Makes the app. It starts nothing and keeps nothing open. */
+export function createApp(dependencies: AppDependencies): Hono<NodeEnv> {
+  const { records, directory, keys, rootTokenDigest, purgeDestroyed, logger, metrics, onAccess, corsOrigin } =
+    dependencies;
+  const now = dependencies.now ?? Date.now;
+  const authenticator = new Authenticator(directory, rootTokenDigest, now);
+  const services: Services = {
+    records,
+    directory,
+    keys,
+    now,
+    purgeDestroyed,
+    checkReady: createReadiness(dependencies.readinessChecks, now),
+    forgetTokens: () => authenticator.forget(),
+    openapi: JSON.stringify(describeApi(ROUTES)),
+  };
+  const headers = { ...ALWAYS_HEADERS, ...(corsOrigin !== undefined && corsHeaders(corsOrigin)) };
+  const pipeline: Pipeline = { authenticator, services, logger, metrics, onAccess, headers };
+
+  const app = new Hono<NodeEnv>({ getPath: (request, options) => routingPath(request, options?.env?.incoming) });
+  for (const route of ROUTES) app.on(route.method, route.path, (context) => dispatch(context, route, pipeline));
+  if (corsOrigin !== undefined) app.options("*", (context) => preflight(context, pipeline));
+  app.notFound((context) => dispatchUnmatched(context, pipeline));
+  app.onError((error, context) => dispatchFailed(context, error, pipeline));
+  return app;
+}

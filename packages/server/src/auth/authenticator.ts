@@ -1,0 +1,84 @@
+/** Turns an Authorization header into a principal; spec/http.md § Authentication. */
+
+import { timingSafeEqual } from "node:crypto";
+
+import { tokenId } from "@tacenda/protocol";
+import { LRUCache } from "lru-cache";
+
+import type { Directory, TokenRow } from "../storage/directory.js";
+import { ROOT, type Principal } from "./principal.js";
+import { digestToken, hasValidChecksum } from "./tokens.js";
+
+/** How long a token found in the database is believed without asking again, in milliseconds. */
+const CACHE_MILLISECONDS = 1_000;
+const CACHED_TOKENS = 10_000;
+
+/** Compared when there is no such token, so that an unknown id takes as long as a wrong secret. */
+const NO_DIGEST = new Uint8Array(32);
+
+interface KnownToken {
+  digest: Uint8Array;
+  principal: Principal;
+}
+
+/**
+ * Checks bearer tokens. A token deleted through this process stops working at once, one deleted through another process
+ * within a second.
+ */
+export class Authenticator {
+  readonly #directory: Pick<Directory, "findToken">;
+  readonly #rootDigest: Uint8Array;
+  readonly #now: () => number;
+  readonly #known = new LRUCache<string, KnownToken>({ max: CACHED_TOKENS, ttl: CACHE_MILLISECONDS });
+  /** Counts `forget` calls, so that a look-up begun before one does not put a deleted token back. */
+  #generation = 0;
+
+  /** `rootDigest`: SHA-256 of the root token. `now`: milliseconds since the epoch. */
+  constructor(directory: Pick<Directory, "findToken">, rootDigest: Uint8Array, now: () => number) {
+    this.#directory = directory;
+    this.#rootDigest = rootDigest;
+    this.#now = now;
+  }
+
+  /**
+   * The principal whose token `authorization` holds, or null when it is missing, malformed, unknown or expired.
+   * @throws {StorageError} when the database fails.
+   */
+  async authenticate(authorization: string | null): Promise<Principal | null> {
+    const text = bearerToken(authorization);
+    if (text === null) return null;
+    const digest = digestToken(text);
+    // The root token may be any string, one of a token's form included, so it comes first.
+    if (timingSafeEqual(digest, this.#rootDigest)) return ROOT;
+    const id = tokenId(text);
+    if (id === null) return null;
+    const known = this.#known.get(id) ?? (hasValidChecksum(text) ? await this.#lookUp(id) : null);
+    const matches = timingSafeEqual(digest, known?.digest ?? NO_DIGEST);
+    if (known === null || !matches) return null;
+    const { expiresAt } = known.principal;
+    return expiresAt !== null && expiresAt <= this.#now() ? null : known.principal;
+  }
+
+  /** Asks the database again for every token: call it after tokens were deleted. */
+  forget(): void {
+    this.#generation++;
+    this.#known.clear();
+  }
+
+  async #lookUp(id: string): Promise<KnownToken | null> {
+    const generation = this.#generation;
+    const row = await this.#directory.findToken(id);
+    if (row === null) return null;
+    const known = { digest: row.digest, principal: principalOf(row) };
+    if (generation === this.#generation) this.#known.set(id, known);
+    return known;
+  }
+}
+
+function bearerToken(authorization: string | null): string | null {
+  return authorization === null ? null : (/^Bearer +([\x21-\x7e]+)$/i.exec(authorization)?.[1] ?? null);
+}
+
+function principalOf(row: TokenRow): Principal {
+  return { type: "token", id: row.id, project: row.project, grants: row.grants, expiresAt: row.expiresAt };
+}

@@ -1,0 +1,50 @@
+/** What a handler is given: the request as far as it has been checked, and the services behind the routes. */
+
+import type { Principal } from "../auth/principal.js";
+import type { Directory, WrappedKey } from "../storage/directory.js";
+import type { RecordStore } from "../storage/record-store.js";
+import type { Reply } from "./reply.js";
+
+/** A request that was authenticated and authorized, with its path parameters checked and its body read. */
+export interface Call {
+  readonly principal: Principal;
+  /** Path parameters; an empty string where the route's path has none. */
+  readonly project: string;
+  readonly store: string;
+  readonly token: string;
+  /** The 32 bytes of the key hash; empty where the route's path has none. */
+  readonly keyHash: Uint8Array;
+  /** The query parameters the route knows; others were refused. */
+  readonly query: Readonly<Record<string, string>>;
+  readonly headers: Headers;
+  /** Empty when the route takes none. */
+  readonly body: Uint8Array;
+}
+
+/** The part of the store keys that administration needs. */
+export interface StoreKeyMaker {
+  /** Makes and wraps the first keys of a store. @throws {KeyProviderError} */
+  createKeys(project: string, store: string): Promise<readonly WrappedKey[]>;
+  /** Drops what is cached of a store that was destroyed. */
+  forget(project: string, store: string): void;
+}
+
+/** What handlers use. */
+export interface Services {
+  /** The envelope: ids are key hashes, bodies sealed records. */
+  readonly records: RecordStore;
+  readonly directory: Directory;
+  readonly keys: StoreKeyMaker;
+  /** Milliseconds since the epoch. */
+  readonly now: () => number;
+  /** Resolves when the database and the key provider can be used. */
+  readonly checkReady: () => Promise<void>;
+  /** Forgets cached tokens, after some were deleted. */
+  readonly forgetTokens: () => void;
+  /** Begins to purge, in the background, the rows of stores that were destroyed. */
+  readonly purgeDestroyed: () => void;
+  /** The OpenAPI document, as JSON text. */
+  readonly openapi: string;
+}
+
+export type Handler = (call: Call, services: Services) => Reply | Promise<Reply>;

@@ -1,0 +1,181 @@
+/**
+ * What happens to every request, in this order: authenticate, authorize, check the path, the query and the media type,
+ * read the body, handle, answer, count and log. spec/http.md § Order of checks.
+ */
+
+import { randomUUID } from "node:crypto";
+import type { IncomingMessage } from "node:http";
+
+import { HEADERS, RECORD_MEDIA_TYPE } from "@tacenda/protocol";
+import type { Context } from "hono";
+
+import type { Authenticator } from "../auth/authenticator.js";
+import { authorize } from "../auth/authorize.js";
+import { NOBODY, type Principal } from "../auth/principal.js";
+import { describeError, type Logger } from "../logger.js";
+import type { Metrics } from "../metrics.js";
+import { readBody } from "./body.js";
+import type { Call, Services } from "./call.js";
+import { errorReply, toHttpError } from "./failures.js";
+import { HttpError } from "./http-error.js";
+import { checkIds, readKeyHash, readQuery } from "./paths.js";
+import type { Reply } from "./reply.js";
+import type { Route } from "./routes.js";
+
+/** What @hono/node-server adds to a request; absent when the app is called in-process. */
+export interface NodeEnv {
+  Bindings: { incoming?: IncomingMessage };
+}
+
+/** One access, for an access log. It never holds a key hash, a path or a query. */
+export interface AccessEvent {
+  readonly requestId: string;
+  /** Null when the caller was not authenticated. */
+  readonly principal: Principal | null;
+  /** The route's template. */
+  readonly route: string;
+  readonly method: string;
+  readonly status: number;
+  /** Only of requests that were authorized. */
+  readonly project?: string;
+  readonly store?: string;
+}
+
+export interface Pipeline {
+  readonly authenticator: Authenticator;
+  readonly services: Services;
+  readonly logger: Logger;
+  readonly metrics?: Metrics | undefined;
+  readonly onAccess?: ((event: AccessEvent) => void) | undefined;
+  /** Headers of every answer. */
+  readonly headers: Readonly<Record<string, string>>;
+}
+
+/** The template under which requests that no route answers are logged and counted. */
+const UNMATCHED = "unmatched";
+const KNOWN_METHODS = new Set(["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]);
+
+const NO_BYTES = new Uint8Array(0);
+
+/** One request on its way through the pipeline. */
+interface Passage {
+  readonly started: number;
+  readonly requestId: string;
+  readonly route: string;
+  readonly method: string;
+  principal: Principal | null;
+  /** Set once the request was authorized. */
+  project?: string;
+  store?: string;
+}
+
+/** Answers a request that matched `route`. Never throws. */
+export async function dispatch(context: Context<NodeEnv>, route: Route, pipeline: Pipeline): Promise<Response> {
+  const passage = begin(context, route.path);
+  try {
+    return finish(await handle(context, route, pipeline, passage), passage, pipeline);
+  } catch (error) {
+    return fail(error, passage, pipeline);
+  }
+}
+
+/** Answers a request that no route matches. */
+export function dispatchUnmatched(context: Context<NodeEnv>, pipeline: Pipeline): Response {
+  return fail(new HttpError("not_found"), begin(context, UNMATCHED), pipeline);
+}
+
+/** Gives an answer that depends on no route. */
+export function answerUnmatched(context: Context<NodeEnv>, reply: Reply, pipeline: Pipeline): Response {
+  return finish(reply, begin(context, UNMATCHED), pipeline);
+}
+
+/** Answers a request on which something failed outside the pipeline. */
+export function dispatchFailed(context: Context<NodeEnv>, error: unknown, pipeline: Pipeline): Response {
+  return fail(error, begin(context, UNMATCHED), pipeline);
+}
+
+function begin({ req }: Context<NodeEnv>, route: string): Passage {
+  const method = KNOWN_METHODS.has(req.method) ? req.method : "OTHER";
+  return { started: performance.now(), requestId: randomUUID(), route, method, principal: null };
+}
+
+async function handle(
+  { req, env }: Context<NodeEnv>,
+  route: Route,
+  { authenticator, services }: Pipeline,
+  passage: Passage,
+): Promise<Reply> {
+  // Hono routes HEAD to GET.
+  if (req.method !== route.method) throw new HttpError("not_found");
+  const { headers } = req.raw;
+  const project = req.param("project");
+  const store = req.param("store");
+  if (route.permission !== "public") {
+    passage.principal = await authenticator.authenticate(headers.get("authorization"));
+    if (passage.principal === null) throw new HttpError("unauthorized");
+    authorize(passage.principal, route.permission, { project, store });
+  }
+  checkIds(project, store);
+  if (project !== undefined) passage.project = project;
+  if (store !== undefined) passage.store = store;
+  const hash = req.param("hash");
+  const query = readQuery(req.raw.url, route.query);
+  checkMediaType(headers, route);
+  const call: Call = {
+    // Public handlers look at no principal; nothing is authorized by this one.
+    principal: passage.principal ?? NOBODY,
+    project: project ?? "",
+    store: store ?? "",
+    token: req.param("token") ?? "",
+    keyHash: hash === undefined ? NO_BYTES : readKeyHash(hash),
+    query,
+    headers,
+    body: route.body === "none" ? NO_BYTES : await readBody(req.raw, env.incoming, route.cap),
+  };
+  return await route.handler(call, services);
+}
+
+/** @throws {HttpError} `unsupported_media_type` unless the body is announced as what the route takes. */
+function checkMediaType(headers: Headers, route: Route): void {
+  if (route.body === "none") return;
+  const [type = ""] = (headers.get("content-type") ?? "").split(";", 1);
+  const expected = route.body === "record" ? RECORD_MEDIA_TYPE : "application/json";
+  if (type.trim().toLowerCase() === expected) return;
+  throw new HttpError("unsupported_media_type", { message: `Send the body as Content-Type: ${expected}.` });
+}
+
+function fail(error: unknown, passage: Passage, pipeline: Pipeline): Response {
+  const answer = toHttpError(error);
+  if (error !== answer) {
+    pipeline.logger.error(
+      { requestId: passage.requestId, route: passage.route, method: passage.method, error: describeError(error) },
+      "request failed",
+    );
+  }
+  return finish(errorReply(answer, passage.requestId), passage, pipeline);
+}
+
+function finish(reply: Reply, passage: Passage, { headers, metrics, logger, onAccess }: Pipeline): Response {
+  const { requestId, principal, route, method, started } = passage;
+  const { status } = reply;
+  const milliseconds = performance.now() - started;
+  metrics?.observe(route, method, status, milliseconds / 1_000);
+  logger.info({ requestId, route, method, status, milliseconds, principal: principal?.id }, "request");
+  onAccess?.(accessEvent(passage, status));
+  return new Response((reply.body ?? null) as BodyInit | null, {
+    status,
+    headers: { ...headers, [HEADERS.requestId]: requestId, ...reply.headers },
+  });
+}
+
+function accessEvent({ requestId, principal, route, method, project, store }: Passage, status: number): AccessEvent {
+  return {
+    requestId,
+    principal,
+    route,
+    method,
+    status,
+    ...(project !== undefined && { project }),
+    ...(store !== undefined && { store }),
+  };
+}

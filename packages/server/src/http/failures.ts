@@ -1,0 +1,33 @@
+/** Maps everything that can be thrown to the closed list of errors; spec/http.md § Errors. */
+
+import { ERROR_STATUS, type ErrorBody } from "@tacenda/protocol";
+
+import { DamagedRecordError, StoreGoneError } from "../envelope/errors.js";
+import { KeyProviderError } from "../envelope/key-provider.js";
+import { StaleKeyError, StorageError, StorageFullError } from "../storage/record-store.js";
+import { HttpError } from "./http-error.js";
+import { jsonReply, type Reply } from "./reply.js";
+
+/** The error a caller is told for what was thrown. Whatever is not known is `internal`, with nothing said about it. */
+export function toHttpError(error: unknown): HttpError {
+  if (error instanceof HttpError) return error;
+  if (error instanceof StoreGoneError) return new HttpError("not_found");
+  if (error instanceof DamagedRecordError) return new HttpError("record_damaged");
+  if (error instanceof KeyProviderError) return new HttpError("key_provider_unavailable");
+  if (error instanceof StorageFullError) return new HttpError("storage_full");
+  if (error instanceof StaleKeyError || isBusy(error)) return new HttpError("overloaded");
+  return new HttpError("internal");
+}
+
+/** Nothing was written, and only because another process held the database. */
+function isBusy(error: unknown): boolean {
+  if (!(error instanceof StorageError) || error.outcome !== "none") return false;
+  const { cause } = error;
+  return cause instanceof Error && "code" in cause && String(cause.code).startsWith("SQLITE_BUSY");
+}
+
+/** The uniform answer: `{"error": {code, message, requestId, current?}}`. */
+export function errorReply({ code, message, current }: HttpError, requestId: string): Reply {
+  const body: ErrorBody = { error: { code, message, requestId, ...(current !== undefined && { current }) } };
+  return jsonReply(ERROR_STATUS[code], body, code === "unauthorized" ? { "www-authenticate": "Bearer" } : undefined);
+}

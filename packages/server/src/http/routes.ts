@@ -1,0 +1,213 @@
+/** Every route of the server as data: method, path, what it needs, what it takes, who answers; spec/http.md § Routes. */
+
+import { MAX_JSON_BODY_BYTES, MAX_RECORD_BYTES } from "@tacenda/protocol";
+import type { z } from "zod";
+
+import type { Requirement } from "../auth/authorize.js";
+import type { Handler } from "./call.js";
+import { withJson } from "./json.js";
+import { createProject, destroyProject, listProjects } from "./projects.js";
+import { getRecord, patchRecord, putRecord } from "./records.js";
+import * as schemas from "./schemas.js";
+import { changeStore, createStore, destroyStore, getStore, listStores } from "./stores.js";
+import { live, openapi, ready, whoAmI } from "./system.js";
+import { createToken, deleteToken, listTokens } from "./tokens.js";
+
+/** What a route answers on success: a JSON shape, the bytes of a record, or nothing. */
+export type Answer = z.ZodType | "record" | "empty";
+
+export interface Route {
+  readonly method: "GET" | "POST" | "PUT" | "PATCH" | "DELETE";
+  /** Path template; logs and metrics hold it instead of the path. */
+  readonly path: string;
+  /** `public` needs no token. */
+  readonly permission: Requirement | "public";
+  readonly body: "none" | "json" | "record";
+  /** Most bytes of the body. */
+  readonly cap: number;
+  /** The query parameters it knows; any other is refused. */
+  readonly query: readonly string[];
+  readonly summary: string;
+  /** Shape of the JSON body, when it takes one. */
+  readonly request?: z.ZodType;
+  readonly answers: Readonly<Record<number, Answer>>;
+  readonly handler: Handler;
+}
+
+const PROJECTS = "/v1/projects";
+const PROJECT = `${PROJECTS}/:project`;
+const STORES = `${PROJECT}/stores`;
+const STORE = `${STORES}/:store`;
+const TOKENS = `${PROJECT}/tokens`;
+const RECORD = `${STORE}/records/:hash`;
+
+const NO_BODY = { body: "none", cap: 0, query: [] } as const;
+const JSON_BODY = { body: "json", cap: MAX_JSON_BODY_BYTES, query: [] } as const;
+const RECORD_BODY = { body: "record", cap: MAX_RECORD_BYTES, query: ["purge"] } as const;
+
+/** The whole surface of the server. None of it lists, counts or searches records. */
+export const ROUTES: readonly Route[] = [
+  {
+    method: "GET",
+    path: "/livez",
+    permission: "public",
+    ...NO_BODY,
+    summary: "Whether the process answers",
+    answers: { 200: schemas.status },
+    handler: live,
+  },
+  {
+    method: "GET",
+    path: "/readyz",
+    permission: "public",
+    ...NO_BODY,
+    summary: "Whether the database and the key provider can be used",
+    answers: { 200: schemas.status },
+    handler: ready,
+  },
+  {
+    method: "GET",
+    path: "/v1/openapi.json",
+    permission: "public",
+    ...NO_BODY,
+    summary: "This document",
+    answers: { 200: schemas.anyObject },
+    handler: openapi,
+  },
+  {
+    method: "GET",
+    path: "/v1/token",
+    permission: "any",
+    ...NO_BODY,
+    summary: "Who the token is",
+    answers: { 200: schemas.whoAmI },
+    handler: whoAmI,
+  },
+  {
+    method: "POST",
+    path: PROJECTS,
+    permission: "root",
+    ...JSON_BODY,
+    summary: "Create a project",
+    answers: { 201: schemas.project },
+    ...withJson(schemas.newProject, createProject),
+  },
+  {
+    method: "GET",
+    path: PROJECTS,
+    permission: "root",
+    ...NO_BODY,
+    summary: "List the projects",
+    answers: { 200: schemas.projectList },
+    handler: listProjects,
+  },
+  {
+    method: "DELETE",
+    path: PROJECT,
+    permission: "root",
+    ...NO_BODY,
+    summary: "Destroy a project with its stores and tokens",
+    answers: { 204: "empty" },
+    handler: destroyProject,
+  },
+  {
+    method: "POST",
+    path: STORES,
+    permission: "manage",
+    ...JSON_BODY,
+    summary: "Create a store",
+    answers: { 201: schemas.store },
+    ...withJson(schemas.newStore, createStore),
+  },
+  {
+    method: "GET",
+    path: STORES,
+    permission: "manage",
+    ...NO_BODY,
+    summary: "List the project's stores",
+    answers: { 200: schemas.storeList },
+    handler: listStores,
+  },
+  {
+    method: "GET",
+    path: STORE,
+    permission: "manage",
+    ...NO_BODY,
+    summary: "Read a store's settings",
+    answers: { 200: schemas.store },
+    handler: getStore,
+  },
+  {
+    method: "PATCH",
+    path: STORE,
+    permission: "manage",
+    ...JSON_BODY,
+    summary: "Change a store's settings",
+    answers: { 200: schemas.store },
+    ...withJson(schemas.storeChange, changeStore),
+  },
+  {
+    method: "DELETE",
+    path: STORE,
+    permission: "manage",
+    ...NO_BODY,
+    summary: "Destroy a store: its keys at once, its rows in the background",
+    answers: { 204: "empty" },
+    handler: destroyStore,
+  },
+  {
+    method: "POST",
+    path: TOKENS,
+    permission: "manage",
+    ...JSON_BODY,
+    summary: "Mint a token; it is shown this once",
+    answers: { 201: schemas.mintedToken },
+    ...withJson(schemas.newToken, createToken),
+  },
+  {
+    method: "GET",
+    path: TOKENS,
+    permission: "manage",
+    ...NO_BODY,
+    summary: "List the project's tokens, without their texts",
+    answers: { 200: schemas.tokenList },
+    handler: listTokens,
+  },
+  {
+    method: "DELETE",
+    path: `${TOKENS}/:token`,
+    permission: "manage",
+    ...NO_BODY,
+    summary: "Delete a token and every token minted with it",
+    answers: { 204: "empty" },
+    handler: deleteToken,
+  },
+  {
+    method: "GET",
+    path: RECORD,
+    permission: "read",
+    ...NO_BODY,
+    query: ["version"],
+    summary: "Read a sealed record",
+    answers: { 200: "record", 304: "empty" },
+    handler: getRecord,
+  },
+  {
+    method: "PUT",
+    path: RECORD,
+    permission: "write",
+    ...RECORD_BODY,
+    summary: "Write the version after the expected one",
+    answers: { 200: "empty", 201: "empty" },
+    handler: putRecord,
+  },
+  {
+    method: "PATCH",
+    path: RECORD,
+    permission: "write",
+    ...JSON_BODY,
+    summary: "Protect, unprotect, activate or deactivate a record",
+    answers: { 200: schemas.attributes },
+    ...withJson(schemas.attributesChange, patchRecord),
+  },
+];

@@ -1,0 +1,92 @@
+/** Shapes of JSON bodies, for checking requests and for the OpenAPI document; spec/http.md § Administration. */
+
+import {
+  DEFAULT_MAX_VERSIONS,
+  HEAD_BYTES,
+  ID_PATTERN,
+  MAX_MAX_VERSIONS,
+  MAX_TIME,
+  PERMISSIONS,
+  type ErrorCode,
+  ERROR_STATUS,
+} from "@tacenda/protocol";
+import { z } from "zod";
+
+const MAX_NAME_CHARACTERS = 100;
+const MAX_GRANTS = 100;
+const MAX_PATTERNS = 100;
+
+/** An exact id, `*`, or `prefix*`. */
+const STORE_PATTERN = /^(?:\*|[a-z0-9][a-z0-9_-]{0,62}\*?)$/;
+
+const id = z.string().regex(ID_PATTERN, "must match ^[a-z0-9][a-z0-9_-]{0,62}$");
+const time = z.int("must be milliseconds since the epoch").min(0).max(MAX_TIME);
+const secrets = z.enum(["one", "any"]);
+const maxVersions = z.int().min(1).max(MAX_MAX_VERSIONS);
+
+const grant = z
+  .strictObject({
+    stores: z.array(z.string().regex(STORE_PATTERN, "must be a store id, * or prefix*")).min(1).max(MAX_PATTERNS),
+    permissions: z.array(z.enum(PERMISSIONS)).min(1).max(PERMISSIONS.length),
+  })
+  .refine(({ stores, permissions }) => !permissions.includes("manage") || stores.every((pattern) => pattern === "*"), {
+    message: "manage is only granted on the store pattern *",
+  });
+
+export const newProject = z.strictObject({ id });
+export const project = z.strictObject({ id, createdAt: time });
+export const projectList = z.strictObject({ projects: z.array(project) });
+
+export const newStore = z.strictObject({
+  id,
+  secrets: secrets.default("one"),
+  maxVersions: maxVersions.default(DEFAULT_MAX_VERSIONS),
+});
+export const storeChange = z
+  .strictObject({ secrets: secrets.optional(), maxVersions: maxVersions.optional() })
+  .refine((change) => Object.keys(change).length > 0, { message: "must have secrets or maxVersions" });
+export const store = z.strictObject({ id, secrets, maxVersions, createdAt: time });
+export const storeList = z.strictObject({ stores: z.array(store) });
+
+export const newToken = z.strictObject({
+  name: z.string().min(1).max(MAX_NAME_CHARACTERS),
+  grants: z.array(grant).min(1).max(MAX_GRANTS),
+  expiresAt: time.optional(),
+});
+export const tokenInfo = z.strictObject({
+  id: z.string(),
+  name: z.string(),
+  grants: z.array(grant),
+  createdAt: time,
+  expiresAt: time.nullable(),
+});
+export const mintedToken = tokenInfo.extend({ token: z.string() });
+export const tokenList = z.strictObject({ tokens: z.array(tokenInfo) });
+
+export const whoAmI = z.strictObject({
+  type: z.enum(["root", "token"]),
+  id: z.string(),
+  project: id.nullable(),
+  grants: z.array(grant),
+  expiresAt: time.nullable(),
+});
+
+export const attributes = z.strictObject({ protected: z.boolean(), active: z.boolean() });
+export const attributesChange = z
+  .strictObject({ protected: z.boolean().optional(), active: z.boolean().optional() })
+  .refine((change) => Object.keys(change).length > 0, { message: "must have protected or active" });
+
+export const status = z.strictObject({ status: z.string() });
+export const anyObject = z.looseObject({});
+
+export const errorBody = z.strictObject({
+  error: z.strictObject({
+    code: z.enum(Object.keys(ERROR_STATUS) as [ErrorCode, ...ErrorCode[]]),
+    message: z.string(),
+    requestId: z.string(),
+    current: z
+      .strictObject({ version: z.int().min(1), head: z.string().length(Math.ceil((HEAD_BYTES * 4) / 3)) })
+      .nullable()
+      .optional(),
+  }),
+});

@@ -1,0 +1,55 @@
+/** Handlers of stores; spec/http.md § Stores. No answer holds a count or a size of records. */
+
+import type { StoreSettings } from "@tacenda/protocol";
+import type { z } from "zod";
+
+import type { Call, Services } from "./call.js";
+import { HttpError } from "./http-error.js";
+import { refuseTaken } from "./projects.js";
+import { NO_CONTENT, jsonReply, type Reply } from "./reply.js";
+import type { newStore, storeChange } from "./schemas.js";
+
+export async function createStore(
+  { project }: Call,
+  { directory, keys, now }: Services,
+  { id, secrets, maxVersions }: z.output<typeof newStore>,
+): Promise<Reply> {
+  const store = { id, secrets, maxVersions, createdAt: now() };
+  const result = await directory.createStore(project, store, await keys.createKeys(project, id));
+  if (result === "no_project") throw new HttpError("not_found");
+  refuseTaken(result);
+  return jsonReply(201, store);
+}
+
+export async function listStores({ project }: Call, { directory }: Services): Promise<Reply> {
+  const stores = await directory.listStores(project);
+  if (stores === null) throw new HttpError("not_found");
+  return jsonReply(200, { stores });
+}
+
+export async function getStore({ project, store: id }: Call, { directory }: Services): Promise<Reply> {
+  const store = await directory.getStore(project, id);
+  if (store === null) throw new HttpError("not_found");
+  return jsonReply(200, store);
+}
+
+export async function changeStore(
+  { project, store: id }: Call,
+  { directory }: Services,
+  { secrets, maxVersions }: z.output<typeof storeChange>,
+): Promise<Reply> {
+  const change: Partial<StoreSettings> = {};
+  if (secrets !== undefined) change.secrets = secrets;
+  if (maxVersions !== undefined) change.maxVersions = maxVersions;
+  const store = await directory.updateStore(project, id, change);
+  if (store === null) throw new HttpError("not_found");
+  return jsonReply(200, store);
+}
+
+/** Destroys the store's keys at once and purges its rows in the background. */
+export async function destroyStore({ project, store }: Call, services: Services): Promise<Reply> {
+  if (!(await services.directory.destroyStore(project, store))) throw new HttpError("not_found");
+  services.keys.forget(project, store);
+  services.purgeDestroyed();
+  return NO_CONTENT;
+}

@@ -1,0 +1,171 @@
+/** An embedded server from its options to its end: one process, SQLite, a local keyring; spec/http.md § Starting. */
+
+import { once } from "node:events";
+import { writeFile } from "node:fs/promises";
+import type { Server } from "node:http";
+import type { AddressInfo } from "node:net";
+import { join, resolve } from "node:path";
+
+import { DEFAULT_PROJECT } from "@tacenda/protocol";
+
+import { createApp } from "./app.js";
+import { rootTokenDigest } from "./auth/root-token.js";
+import { openDataDirectory, type DataDirectory } from "./data-directory.js";
+import { EnvelopeStore } from "./envelope/envelope-store.js";
+import { StoreKeys } from "./envelope/store-keys.js";
+import type { AccessEvent } from "./http/dispatch.js";
+import { createNodeServer } from "./http/node-server.js";
+import type { Logger } from "./logger.js";
+import { createMetrics, createMetricsServer } from "./metrics.js";
+import { createPurge } from "./purge.js";
+import { StartupError } from "./startup-error.js";
+import type { Directory } from "./storage/directory.js";
+
+export const DEFAULT_MAX_CONNECTIONS = 1_000;
+const LOOPBACK = "127.0.0.1";
+/** How long requests under way may go on after `close`, in milliseconds. */
+const GRACE_MILLISECONDS = 10_000;
+
+export interface ServerOptions {
+  /** Made when there is none. */
+  dataDir: string;
+  /** Loopback by default. */
+  host?: string;
+  /** 4200 by default; 0 for any free one. */
+  port?: number;
+  /** `keyring.json` in the data directory by default. */
+  keyringFile?: string;
+  /** At least 32 visible ASCII characters; instead of the token of the first start. */
+  rootToken?: string;
+  /**
+   * Gets the root token made on the first start, and resolves when it is kept. By default it is written to the file
+   * `root-token` in the data directory.
+   */
+  announceRootToken?: (token: string) => Promise<void>;
+  /** Serves `/metrics` on this port of 127.0.0.1; not at all by default. */
+  metricsPort?: number;
+  corsOrigin?: string;
+  maxConnections?: number;
+  /** Silent by default. */
+  logger?: Logger;
+  /** Milliseconds since the epoch; the system's clock by default. */
+  now?: () => number;
+  onAccess?: (event: AccessEvent) => void;
+}
+
+export interface RunningServer {
+  /** Without a slash at its end. */
+  readonly url: string;
+  readonly port: number;
+  /** Where `/metrics` is, or null. */
+  readonly metricsUrl: string | null;
+  readonly directory: Directory;
+  readonly keys: StoreKeys;
+  /** Stops accepting, lets requests finish for up to 10 s, and closes the database. */
+  close(): Promise<void>;
+}
+
+const SILENT: Logger = { debug() {}, info() {}, warn() {}, error() {} };
+
+/**
+ * Starts a server and resolves when it listens.
+ *
+ * @throws {StartupError} or what openDataDirectory throws; nothing is left open then.
+ */
+export async function startServer(options: ServerOptions): Promise<RunningServer> {
+  const data = await openDataDirectory(options.dataDir, options.keyringFile);
+  try {
+    return await run(data, options);
+  } catch (error) {
+    await data.close();
+    throw error;
+  }
+}
+
+async function run(data: DataDirectory, options: ServerOptions): Promise<RunningServer> {
+  const { database, provider } = data;
+  const { directory } = database;
+  const logger = options.logger ?? SILENT;
+  const now = options.now ?? Date.now;
+  await directory.createProject({ id: DEFAULT_PROJECT, createdAt: now() });
+  const announce = options.announceRootToken ?? ((token) => writeRootToken(options.dataDir, token, logger));
+  const digest = await rootTokenDigest(directory, options.rootToken, announce);
+
+  const keys = new StoreKeys({ directory, provider });
+  const purge = createPurge(database.maintenance, logger);
+  const metrics = options.metricsPort === undefined ? undefined : createMetrics();
+  const app = createApp({
+    records: new EnvelopeStore(database.records, keys),
+    directory,
+    keys,
+    rootTokenDigest: digest,
+    readinessChecks: [() => database.check(), () => provider.health()],
+    purgeDestroyed: () => purge.start(),
+    logger,
+    now,
+    ...(metrics && { metrics }),
+    ...(options.onAccess && { onAccess: options.onAccess }),
+    ...(options.corsOrigin !== undefined && { corsOrigin: options.corsOrigin }),
+  });
+  // What was destroyed before the last stop may not have been purged to its end.
+  purge.start();
+
+  const host = options.host ?? LOOPBACK;
+  const server = createNodeServer(app, options.maxConnections ?? DEFAULT_MAX_CONNECTIONS);
+  const stop = async (listeners: Server[]) => {
+    await Promise.all(listeners.map(closeListener));
+    await purge.stop();
+  };
+  const listeners: Server[] = [server];
+  const metricsServer = metrics && createMetricsServer(metrics);
+  if (metricsServer) listeners.push(metricsServer);
+  try {
+    await listen(server, host, options.port ?? 4200);
+    if (metricsServer) await listen(metricsServer, LOOPBACK, options.metricsPort ?? 0);
+  } catch (error) {
+    await stop(listeners);
+    throw error;
+  }
+  const port = portOf(server);
+  const url = `http://${host.includes(":") ? `[${host}]` : host}:${port}`;
+  let closing: Promise<void> | undefined;
+  return {
+    url,
+    port,
+    metricsUrl: metricsServer ? `http://${LOOPBACK}:${portOf(metricsServer)}/metrics` : null,
+    directory,
+    keys,
+    close: () => (closing ??= stop(listeners).then(() => data.close())),
+  };
+}
+
+/** Only the owner of the data directory can read the file. */
+async function writeRootToken(dataDir: string, token: string, logger: Logger): Promise<void> {
+  const file = join(resolve(dataDir), "root-token");
+  await writeFile(file, `${token}\n`, { mode: 0o600 });
+  logger.warn({ file }, "the root token was written to this file: keep it elsewhere, then delete the file");
+}
+
+async function listen(server: Server, host: string, port: number): Promise<void> {
+  server.listen(port, host);
+  try {
+    await once(server, "listening");
+  } catch (error) {
+    const code = error instanceof Error && "code" in error ? String(error.code) : "unknown";
+    throw new StartupError(`Cannot listen on port ${port} of ${host} (${code}). Choose another --port or --host.`);
+  }
+}
+
+function portOf(server: Server): number {
+  return (server.address() as AddressInfo).port;
+}
+
+async function closeListener(server: Server): Promise<void> {
+  if (!server.listening) return;
+  const closed = once(server, "close");
+  server.close();
+  server.closeIdleConnections();
+  const timer = setTimeout(() => server.closeAllConnections(), GRACE_MILLISECONDS);
+  await closed;
+  clearTimeout(timer);
+}
