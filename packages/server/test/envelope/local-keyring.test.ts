@@ -7,7 +7,7 @@ import { join } from "node:path";
 
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 
-import type { Wrap, WrapContext } from "../../src/envelope/key-provider.js";
+import type { WrapContext } from "../../src/envelope/key-provider.js";
 import { KeyringError, openKeyring } from "../../src/envelope/local-keyring.js";
 import * as reference from "./reference.js";
 
@@ -93,8 +93,9 @@ describe("the file", () => {
     const keyrings = await Promise.all(Array.from({ length: 20 }, () => openKeyring(file, { create: true })));
     expect(new Set(keyrings.map(({ id }) => id)).size).toBe(1);
     expect(await readdir(folder)).toEqual(["keyring.json"]);
-    const wrap = await keyrings[0]?.wrap(randomBytes(32), context);
-    for (const keyring of keyrings) await keyring.unwrap(wrap as Wrap, context);
+    const first = keyrings[0] ?? expect.unreachable();
+    const wrap = await first.wrap(randomBytes(32), context);
+    for (const keyring of keyrings) await keyring.unwrap(wrap, context);
   });
 
   test("is neither taken from nor spoilt by what a crash left behind", async () => {

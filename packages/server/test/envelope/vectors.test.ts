@@ -33,15 +33,15 @@ const hex = (value: unknown) => Buffer.from(String(value), "hex");
 /** The store a vector is about; keys it does not name are zeros. */
 function storeOf({ input }: Vector): OpenStore {
   const zeros = "00".repeat(32);
-  const version = Number(input["dataKeyVersion"] ?? 1);
-  const dataKey = new DataKey(version, createSecretKey(hex(input["dataKey"] ?? zeros)), new SubkeyPool());
+  const version = Number(input.dataKeyVersion ?? 1);
+  const dataKey = new DataKey(version, createSecretKey(hex(input.dataKey ?? zeros)), new SubkeyPool());
   return new OpenStore(
-    { project: String(input["project"]), store: String(input["store"]) },
-    { indexKey: createSecretKey(hex(input["indexKey"] ?? zeros)), dataKeys: [dataKey], current: dataKey },
+    { project: String(input.project), store: String(input.store) },
+    { indexKey: createSecretKey(hex(input.indexKey ?? zeros)), dataKeys: [dataKey], current: dataKey },
   );
 }
 
-const versionOf = ({ input }: Vector) => Number(input["version"]);
+const versionOf = ({ input }: Vector) => Number(input.version);
 
 let folder: string;
 
@@ -66,8 +66,8 @@ async function keyringWith(id: string, version: number, key: Buffer, check: stri
 
 test("record ids", async () => {
   for (const vector of await vectorsOf("record-id")) {
-    const keyHash = Buffer.from(String(vector.input["keyHash"]), "base64url");
-    expect(storeOf(vector).recordId(keyHash).toString("hex"), vector.name).toBe(vector.expected["recordId"]);
+    const keyHash = Buffer.from(String(vector.input.keyHash), "base64url");
+    expect(storeOf(vector).recordId(keyHash).toString("hex"), vector.name).toBe(vector.expected.recordId);
   }
 });
 
@@ -75,34 +75,34 @@ test("tags of version and attributes", async () => {
   for (const vector of await vectorsOf("attributes")) {
     const state = {
       version: versionOf(vector),
-      protected: vector.input["protected"] === true,
-      active: vector.input["active"] === true,
+      protected: vector.input.protected === true,
+      active: vector.input.active === true,
     };
     const store = storeOf(vector);
-    const id = hex(vector.input["recordId"]);
-    expect(store.tag(id, state).toString("hex"), vector.name).toBe(vector.expected["tag"]);
-    expect(store.verifyTag(id, { ...state, tag: hex(vector.expected["tag"]) }), vector.name).toBe(true);
+    const id = hex(vector.input.recordId);
+    expect(store.tag(id, state).toString("hex"), vector.name).toBe(vector.expected.tag);
+    expect(store.verifyTag(id, { ...state, tag: hex(vector.expected.tag) }), vector.name).toBe(true);
   }
 });
 
 test("enclosing", async () => {
   for (const vector of await vectorsOf("enclose")) {
-    const record = hex(vector.input["record"]);
-    const id = hex(vector.input["recordId"]);
+    const record = hex(vector.input.record);
+    const id = hex(vector.input.recordId);
     const store = storeOf(vector);
-    expect(store.open(id, versionOf(vector), hex(vector.expected["stored"])), vector.name).toEqual(record);
+    expect(store.open(id, versionOf(vector), hex(vector.expected.stored)), vector.name).toEqual(record);
 
     // Salt and nonce are random, so what is made here is opened by the other implementation.
     const place = {
-      project: String(vector.input["project"]),
-      store: String(vector.input["store"]),
+      project: String(vector.input.project),
+      store: String(vector.input.store),
       recordId: id,
       version: versionOf(vector),
     };
-    const keyVersion = Number(vector.input["dataKeyVersion"]);
+    const keyVersion = Number(vector.input.dataKeyVersion);
     const made = store.seal(id, place.version, record);
-    expect(made, vector.name).toHaveLength(hex(vector.expected["stored"]).length);
-    expect(reference.openBody(hex(vector.input["dataKey"]), keyVersion, place, made), vector.name).toEqual(record);
+    expect(made, vector.name).toHaveLength(hex(vector.expected.stored).length);
+    expect(reference.openBody(hex(vector.input.dataKey), keyVersion, place, made), vector.name).toEqual(record);
   }
 });
 
@@ -128,7 +128,7 @@ test("wraps", async () => {
     const keyring = await keyringWith(id, version, hex(masterKey), check);
     const opened = await keyring
       .unwrap(
-        { masterVersion: version, wrapped: hex(wrap ?? vector.expected["wrap"]) },
+        { masterVersion: version, wrapped: hex(wrap ?? vector.expected.wrap) },
         { project: String(project), store: String(store), purpose: purpose as KeyPurpose, version: Number(keyVersion) },
       )
       .then(
@@ -143,10 +143,10 @@ test("wraps", async () => {
 
 test("checks of keyring keys", async () => {
   for (const { name, input, expected } of await vectorsOf("keyring-check")) {
-    const id = String(input["id"]);
-    const check = String(expected["check"]);
-    const keyring = await keyringWith(id, Number(input["version"]), hex(input["key"]), check);
+    const id = String(input.id);
+    const check = String(expected.check);
+    const keyring = await keyringWith(id, Number(input.version), hex(input.key), check);
     expect(keyring.id, name).toBe(`local:${id}`);
-    await expect(keyringWith(id, Number(input["version"]) + 1, hex(input["key"]), check)).rejects.toThrow(KeyringError);
+    await expect(keyringWith(id, Number(input.version) + 1, hex(input.key), check)).rejects.toThrow(KeyringError);
   }
 });

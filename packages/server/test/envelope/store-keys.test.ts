@@ -1,0 +1,211 @@
+/** Unwrapping, caching and failing of store keys; spec/envelope.md § Store keys, § Wrapping. */
+
+import { randomBytes } from "node:crypto";
+
+import { describe, expect, test, vi } from "vitest";
+
+import { KeyProviderError } from "../../src/envelope/key-provider.js";
+import { StorageError } from "../../src/storage/record-store.js";
+import { openWorld, type World } from "./world.js";
+
+const keyHash = randomBytes(32);
+
+/** What the store's index key makes of a key hash: tells one store's keys from another's. */
+async function fingerprint({ keys }: World, store = "user-tokens", project = "default") {
+  const opened = await keys.open(project, store);
+  return opened?.recordId(keyHash).toString("hex");
+}
+
+const unavailable = () => new KeyProviderError("unavailable", "The key provider does not answer.");
+
+describe("new keys", () => {
+  test("are two, random, wrapped, and what the store opens with", async () => {
+    const world = await openWorld();
+    const made = await world.keys.createKeys("default", "other");
+    expect(made.map(({ purpose, version, state }) => ({ purpose, version, state }))).toEqual([
+      { purpose: "index", version: 1, state: "active" },
+      { purpose: "data", version: 1, state: "active" },
+    ]);
+    const context = { project: "default", store: "other", version: 1 } as const;
+    const unwrapped = await Promise.all(
+      made.map((wrap) => world.keyring.unwrap(wrap, { ...context, purpose: wrap.purpose })),
+    );
+    for (const wrap of made) expect(wrap).toMatchObject({ provider: world.keyring.id, masterVersion: 1 });
+    expect(unwrapped[0]).not.toEqual(unwrapped[1]);
+    expect(unwrapped).not.toContainEqual(new Uint8Array(32));
+    await world.addStore("default", "second");
+    expect(await fingerprint(world, "second")).not.toBe(await fingerprint(world));
+  });
+
+  test("are not made while the provider is down", async () => {
+    const world = await openWorld();
+    vi.spyOn(world.keyring, "wrap").mockRejectedValue(unavailable());
+    await expect(world.keys.createKeys("default", "other")).rejects.toMatchObject({ fault: "unavailable" });
+  });
+});
+
+describe("the cache", () => {
+  test("asks once for all who ask, at once or later", async () => {
+    const world = await openWorld();
+    const look = vi.spyOn(world.directory, "wrappedKeys");
+    const unwrap = vi.spyOn(world.keyring, "unwrap");
+    const opened = await Promise.all(Array.from({ length: 50 }, () => world.keys.open("default", "user-tokens")));
+    opened.push(await world.keys.open("default", "user-tokens"));
+    expect(new Set(opened).size).toBe(1);
+    expect(look).toHaveBeenCalledTimes(1);
+    expect(unwrap).toHaveBeenCalledTimes(2);
+  });
+
+  test("does not remember that there was no store", async () => {
+    const world = await openWorld();
+    expect(await world.keys.open("default", "later")).toBeNull();
+    await world.addStore("default", "later");
+    expect(await world.keys.open("default", "later")).not.toBeNull();
+  });
+
+  test("loads again when its time is up, and goes on with the same salt under the same key", async () => {
+    let now = 1_000;
+    const world = await openWorld({ ttl: 5_000, now: () => now });
+    const unwrap = vi.spyOn(world.keyring, "unwrap");
+    const first = await world.keys.open("default", "user-tokens");
+    now += 5_000;
+    expect(await world.keys.open("default", "user-tokens")).toBe(first);
+    now += 1;
+    const second = await world.keys.open("default", "user-tokens");
+    expect(second).not.toBe(first);
+    expect(unwrap).toHaveBeenCalledTimes(4);
+    expect(second?.current).toBe(first?.current);
+    expect(second?.current.subkeyForSealing()).toBe(first?.current.subkeyForSealing());
+
+    now += 5_001;
+    await world.rotateDataKey(2);
+    const third = await world.keys.open("default", "user-tokens");
+    expect(third?.current.version).toBe(2);
+    expect(third?.dataKey(1)).toBe(first?.current);
+  });
+
+  test("does not take another key for the one it had under that version", async () => {
+    let now = 1_000;
+    const world = await openWorld({ ttl: 5_000, now: () => now });
+    const first = await world.keys.open("default", "user-tokens");
+    const context = { project: "default", store: "user-tokens", purpose: "data", version: 1 } as const;
+    const { wrapped } = await world.keyring.wrap(randomBytes(32), context);
+    world.raw.prepare("update store_keys set wrapped = ? where purpose = 'data'").run(wrapped);
+    now += 5_001;
+    const second = await world.keys.open("default", "user-tokens");
+    const body = second?.seal(keyHash, 1, keyHash) ?? expect.unreachable();
+    expect(second?.open(keyHash, 1, body)).toEqual(keyHash);
+    expect(first?.open(keyHash, 1, body)).toBeNull();
+  });
+
+  test("holds as many stores as it may", async () => {
+    const world = await openWorld({ maxStores: 2 });
+    for (const store of ["b", "c"]) await world.addStore("default", store);
+    const look = vi.spyOn(world.directory, "wrappedKeys");
+    for (const store of ["user-tokens", "b", "user-tokens", "c", "user-tokens"]) await fingerprint(world, store);
+    expect(look.mock.calls.map(([, store]) => store)).toEqual(["user-tokens", "b", "c"]);
+    await fingerprint(world, "b");
+    expect(look).toHaveBeenCalledTimes(4);
+  });
+
+  test("keeps stores of one name in two projects apart", async () => {
+    const world = await openWorld();
+    await world.addStore("acme", "user-tokens");
+    expect(await fingerprint(world)).not.toBe(await fingerprint(world, "user-tokens", "acme"));
+  });
+
+  test("forgets what it is told to, unless it has newer keys already", async () => {
+    const world = await openWorld();
+    const first = await world.keys.open("default", "user-tokens");
+    world.keys.forget("default", "user-tokens");
+    const second = await world.keys.open("default", "user-tokens");
+    expect(second).not.toBe(first);
+    world.keys.forget("default", "user-tokens", first ?? undefined);
+    expect(await world.keys.open("default", "user-tokens")).toBe(second);
+    world.keys.forget("default", "user-tokens", second ?? undefined);
+    expect(await world.keys.open("default", "user-tokens")).not.toBe(second);
+  });
+});
+
+describe("failures", () => {
+  test("of the provider close the store, are not remembered, and pass", async () => {
+    let now = 1_000;
+    const world = await openWorld({ ttl: 5_000, now: () => now });
+    const unwrap = vi.spyOn(world.keyring, "unwrap").mockRejectedValue(unavailable());
+    await expect(world.keys.open("default", "user-tokens")).rejects.toMatchObject({ fault: "unavailable" });
+    unwrap.mockRestore();
+    await world.keys.open("default", "user-tokens");
+
+    const again = vi.spyOn(world.keyring, "unwrap").mockRejectedValue(unavailable());
+    now += 5_000;
+    await world.keys.open("default", "user-tokens");
+    now += 1;
+    await expect(world.keys.open("default", "user-tokens")).rejects.toMatchObject({ fault: "unavailable" });
+    await expect(world.keys.open("default", "user-tokens")).rejects.toMatchObject({ fault: "unavailable" });
+    again.mockRestore();
+    expect(await world.keys.open("default", "user-tokens")).not.toBeNull();
+  });
+
+  test("of the directory pass as well", async () => {
+    const world = await openWorld();
+    vi.spyOn(world.directory, "wrappedKeys").mockRejectedValueOnce(new StorageError("The database is away."));
+    await expect(world.keys.open("default", "user-tokens")).rejects.toThrow(StorageError);
+    expect(await world.keys.open("default", "user-tokens")).not.toBeNull();
+  });
+
+  test("name the provider that is needed", async () => {
+    const world = await openWorld();
+    world.raw.prepare("update store_keys set provider = 'local:0123456789abcdef'").run();
+    await expect(world.keys.open("default", "user-tokens")).rejects.toMatchObject({
+      name: "KeyProviderError",
+      fault: "refused",
+      message: expect.stringContaining("local:0123456789abcdef") as unknown,
+    });
+  });
+
+  test("meet a provider that gives back other than 32 bytes", async () => {
+    const world = await openWorld();
+    vi.spyOn(world.keyring, "unwrap").mockImplementation(() => Promise.resolve(new Uint8Array(31)));
+    await expect(world.keys.open("default", "user-tokens")).rejects.toMatchObject({ fault: "refused" });
+  });
+
+  test.each(["purpose = 'index'", "purpose = 'data'"])("meet a store that lacks its keys of %s", async (which) => {
+    const world = await openWorld();
+    world.raw.prepare(`delete from store_keys where ${which}`).run();
+    await expect(world.keys.open("default", "user-tokens")).rejects.toThrow(StorageError);
+  });
+
+  test("meet a store whose data keys are all retired", async () => {
+    const world = await openWorld();
+    world.raw.prepare("update store_keys set state = 'retired' where purpose = 'data'").run();
+    await expect(world.keys.open("default", "user-tokens")).rejects.toThrow(StorageError);
+  });
+});
+
+describe("wraps that were moved in the database do not open", () => {
+  const swap = (world: World, one: string, other: string) => {
+    const rows = [one, other].map((where) =>
+      world.raw.prepare<[], { wrapped: Buffer }>(`select wrapped from store_keys where ${where}`).get(),
+    );
+    world.raw.prepare(`update store_keys set wrapped = ? where ${one}`).run(rows[1]?.wrapped);
+    world.raw.prepare(`update store_keys set wrapped = ? where ${other}`).run(rows[0]?.wrapped);
+  };
+  const key = (project: string, store: string, purpose: string, version = 1) =>
+    `project = '${project}' and store = '${store}' and purpose = '${purpose}' and version = ${version}`;
+
+  test.each([
+    ["between projects", key("acme", "user-tokens", "data")],
+    ["between stores", key("default", "other", "data")],
+    ["between purposes", key("default", "user-tokens", "index")],
+    ["between versions", key("default", "user-tokens", "data", 2)],
+  ])("%s", async (_, other) => {
+    const world = await openWorld();
+    await world.addStore("acme", "user-tokens");
+    await world.addStore("default", "other");
+    await world.rotateDataKey(2);
+    await world.keys.open("default", "user-tokens");
+    world.keys.forget("default", "user-tokens");
+    swap(world, key("default", "user-tokens", "data"), other);
+    await expect(world.keys.open("default", "user-tokens")).rejects.toMatchObject({ fault: "refused" });
+  });
+});
