@@ -46,7 +46,7 @@ export class ConfigurationError extends TacendaError {
   readonly code = "configuration";
 }
 
-/** The secret is shorter or simpler than the specification allows, or mistyped. */
+/** The secret is shorter or simpler than the specification allows, mistyped, or derived with too few iterations. */
 export class WeakSecretError extends TacendaError {
   readonly code = "weak_secret";
 }

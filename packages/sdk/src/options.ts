@@ -110,12 +110,11 @@ export function checkInteger(name: string, value: number, least: number, most: n
 /** The cost of a derivation, checked. @throws {WeakSecretError} @throws {ConfigurationError} */
 export function stretchOf(options: SecretOptions): { iterations: number; stretch: Stretch } {
   const { iterations = MIN_ITERATIONS, stretch = "key" } = options;
-  if (iterations < MIN_ITERATIONS) {
+  if (!Number.isSafeInteger(iterations) || iterations < MIN_ITERATIONS || iterations > MAX_ITERATIONS) {
     throw new WeakSecretError(
-      `\`iterations\` must be at least ${MIN_ITERATIONS}: fewer make the secret easier to guess.`,
+      `\`iterations\` must be an integer from ${MIN_ITERATIONS} (fewer make the secret easy to guess) to ${MAX_ITERATIONS}.`,
     );
   }
-  checkInteger("iterations", iterations, MIN_ITERATIONS, MAX_ITERATIONS);
   if (["key", "store"].includes(stretch)) return { iterations, stretch };
   throw new ConfigurationError('`stretch` must be "key" or "store".');
 }

@@ -32,7 +32,8 @@ export class Secret {
    */
   static from(secret: SecretInput, options: { iterations: number; allowWeak: boolean }): Secret {
     const bytes = typeof secret === "string" ? utf8OrNull(secret) : Uint8Array.from(bytesOf(secret));
-    if (bytes === null) throw new ConfigurationError("The secret is not well-formed text. Give text or a Uint8Array.");
+    if (bytes === null)
+      throw new WeakSecretError("The secret is not well-formed text (a lone surrogate): check where it comes from.");
     checkStrength(secret, options);
     return new Secret(hashSecret(bytes));
   }

@@ -73,12 +73,12 @@ export function sealRecord(
 
 /** Opens a record as the version that `place` names. */
 export function openRecord(keys: RecordKeys, place: RecordPlace, record: Uint8Array): OpenedRecord | OpenFault {
+  if (record.length < MIN_RECORD_BYTES) return "unsupported_format";
   const head = readHead(record);
   if (typeof head === "string") return head;
   const context = sealContext(keys, place, head);
   const { encKey, nonce, commitment } = sealKeys(keys, head.salt, context);
   if (!equalBytes(commitment, head.commitment)) return "record_open";
-  if (record.length < MIN_RECORD_BYTES) return "record_open";
   const payload = decrypt(encKey, nonce, context, record.subarray(HEAD_BYTES));
   if (payload === null) return "record_open";
   if (head.state !== RecordState.value && !isEmpty(payload)) return "record_open";
@@ -88,9 +88,9 @@ export function openRecord(keys: RecordKeys, place: RecordPlace, record: Uint8Ar
 
 /** Verifies a head alone, without its ciphertext, as the version that `place` names. */
 export function verifyHead(keys: RecordKeys, place: RecordPlace, bytes: Uint8Array): VerifiedHead | OpenFault {
+  if (bytes.length !== HEAD_BYTES) return "unsupported_format";
   const head = readHead(bytes);
   if (typeof head === "string") return head;
-  if (bytes.length !== HEAD_BYTES) return "record_open";
   const { commitment } = sealKeys(keys, head.salt, sealContext(keys, place, head));
   if (!equalBytes(commitment, head.commitment)) return "record_open";
   const { state, expiresAt } = head;

@@ -1,0 +1,194 @@
+import { inspect } from "node:util";
+import { gzipSync } from "node:zlib";
+
+import { describe, expect, test } from "vitest";
+
+import { ProtocolError, RequestTimeoutError, ServerUnreachableError, type TacendaError } from "../../src/errors.js";
+import { errorOf } from "../../src/http/answer.js";
+import { type OutgoingRequest, Transport, type TransportOptions } from "../../src/http/transport.js";
+import { errorJson, serve } from "./serve.js";
+
+const TOKEN = "canary-token-that-must-not-be-seen-anywhere";
+
+function transport(url: string, options: Partial<TransportOptions> = {}) {
+  return new Transport({ url, token: TOKEN, timeout: 5_000, maxAttempts: 3, ...options });
+}
+
+const GET: OutgoingRequest = { method: "GET", path: "v1/x", maxBytes: 1_000 };
+const PUT: OutgoingRequest = { method: "PUT", path: "v1/x", body: new Uint8Array([1, 2, 3]), maxBytes: 0 };
+
+/** The error of a promise that must reject; it and everything in it must not show the token. */
+async function rejection(promise: Promise<unknown>): Promise<TacendaError> {
+  const error = await promise.then(
+    () => expect.fail("must reject"),
+    (error: unknown) => error as TacendaError,
+  );
+  expect(inspect(error, { depth: 10, showHidden: true })).not.toContain(TOKEN);
+  return error;
+}
+
+describe("what is sent", () => {
+  test("the token goes in the header, the body as it is, and nothing is followed or decoded twice", async () => {
+    const bodies: Buffer[] = [];
+    await using server = await serve((request, response) => {
+      request.on("data", (chunk: Buffer) => bodies.push(chunk));
+      request.on("end", () => response.setHeader("x-auth", request.headers.authorization ?? "").end());
+    });
+    const answer = await transport(server.url).send(PUT);
+    expect(answer.headers.get("x-auth")).toBe(`Bearer ${TOKEN}`);
+    expect(Buffer.concat(bodies)).toEqual(Buffer.from([1, 2, 3]));
+    expect(answer.resent).toBe(false);
+  });
+});
+
+describe("hostile answers (T21)", () => {
+  test.each([301, 302, 303, 307, 308])("a redirect with status %d is never followed", async (status) => {
+    await using target = await serve((_, response) => response.end("stolen"));
+    await using server = await serve((_, response) => response.writeHead(status, { location: target.url }).end());
+    const answer = await transport(server.url).send(GET);
+    expect(errorOf(answer)).toBeInstanceOf(ProtocolError);
+    expect(errorOf(answer).message).toContain("redirect");
+    expect(target.seen).toEqual([]);
+    expect(server.seen).toHaveLength(1);
+  });
+
+  test("an endless body ends at the cap", async () => {
+    await using server = await serve((_, response) => {
+      const chunk = Buffer.alloc(65_536);
+      const pour = () => {
+        while (!response.destroyed && response.write(chunk)) continue;
+      };
+      response.on("drain", pour);
+      pour();
+    });
+    expect(await rejection(transport(server.url).send(GET))).toBeInstanceOf(ProtocolError);
+  });
+
+  test("a body that grows when decompressed ends at the cap", async () => {
+    await using server = await serve((_, response) =>
+      response.setHeader("content-encoding", "gzip").end(gzipSync(Buffer.alloc(10_000_000))),
+    );
+    expect(await rejection(transport(server.url).send(GET))).toBeInstanceOf(ProtocolError);
+  });
+
+  test("a body that stalls after its first byte ends with the timeout", async () => {
+    await using server = await serve((_, response) => response.writeHead(200, { "content-length": "100" }).write("x"));
+    const error = await rejection(transport(server.url, { timeout: 200 }).send(GET));
+    expect(error).toBeInstanceOf(RequestTimeoutError);
+    expect(error.retryable).toBe(true);
+  });
+
+  test("a huge Retry-After does not outlast the timeout: the answer is final at once", async () => {
+    await using server = await serve((_, response) => response.writeHead(503, { "retry-after": "3600" }).end());
+    const answer = await transport(server.url).send(GET);
+    expect(answer.status).toBe(503);
+    expect(server.seen).toHaveLength(1);
+  });
+
+  test("an error's message and odd request ids are never quoted", async () => {
+    await using server = await serve((_, response) => response.writeHead(500).end(errorJson("internal", TOKEN)));
+    const error = errorOf(await transport(server.url).send(GET));
+    expect(error.code).toBe("server_fault");
+    expect(error.requestId).toBeUndefined();
+    expect(error.message).not.toContain("hostile");
+  });
+
+  test("a code with another code's status is not believed", async () => {
+    await using server = await serve((_, response) => response.writeHead(404).end(errorJson("record_expired")));
+    expect(errorOf(await transport(server.url).send(GET)).code).toBe("protocol");
+  });
+
+  test.each(["<html>", "null", "[]", '{"error":null}', '{"error":{"code":"__proto__"}}', "\u00ff"])(
+    "a 404 with body %s is no Tacenda answer",
+    async (body) => {
+      await using server = await serve((_, response) => response.writeHead(404).end(body));
+      expect(errorOf(await transport(server.url).send(GET)).code).toBe("protocol");
+    },
+  );
+});
+
+describe("sending again", () => {
+  test("a read whose connection is cut is sent again", async () => {
+    await using server = await serve((request, response, count) =>
+      count < 3 ? request.socket.destroy() : response.end("ok"),
+    );
+    const answer = await transport(server.url).send(GET);
+    expect(Buffer.from(answer.bytes).toString()).toBe("ok");
+    expect(server.seen).toHaveLength(3);
+  });
+
+  test("a write whose answer is lost is sent again, and says so", async () => {
+    await using server = await serve((request, response, count) =>
+      count < 2 ? request.socket.destroy() : response.end(),
+    );
+    expect(await transport(server.url).send(PUT)).toMatchObject({ status: 200, resent: true });
+  });
+
+  test("a write that the server refused unread is sent again and in no doubt", async () => {
+    await using server = await serve((_, response, count) =>
+      count < 2 ? response.writeHead(503).end(errorJson("overloaded")) : response.end(),
+    );
+    expect(await transport(server.url).send(PUT)).toMatchObject({ status: 200, resent: false });
+  });
+
+  test("after a proxy's 502 a write is in doubt", async () => {
+    await using server = await serve((_, response, count) =>
+      count < 2 ? response.writeHead(502).end() : response.end(),
+    );
+    expect(await transport(server.url).send(PUT)).toMatchObject({ status: 200, resent: true });
+  });
+
+  test("a POST that may have made something is not sent again", async () => {
+    await using server = await serve((request) => request.socket.destroy());
+    await rejection(transport(server.url).send({ ...PUT, method: "POST" }));
+    expect(server.seen).toHaveLength(1);
+  });
+
+  test("attempts are finite", async () => {
+    await using server = await serve((request) => request.socket.destroy());
+    const error = await rejection(transport(server.url).send(GET));
+    expect(error).toBeInstanceOf(ServerUnreachableError);
+    expect(server.seen).toHaveLength(3);
+  });
+
+  test("no server at all: the error names the network's reason", async () => {
+    await using server = await serve(() => undefined);
+    await server[Symbol.asyncDispose]();
+    const error = await rejection(transport(server.url).send(GET));
+    expect(error).toBeInstanceOf(ServerUnreachableError);
+    expect(error.message).toContain("ECONNREFUSED");
+  });
+
+  test.each([200, 400, 401, 403, 404, 409, 412, 500, 507])("status %d is final", async (status) => {
+    await using server = await serve((_, response) => response.writeHead(status).end());
+    expect((await transport(server.url).send(GET)).status).toBe(status);
+    expect(server.seen).toHaveLength(1);
+  });
+});
+
+describe("ending early", () => {
+  test("the caller's signal ends a call with the caller's reason", async () => {
+    await using server = await serve(() => undefined);
+    const reason = new Error("enough");
+    const controller = new AbortController();
+    setTimeout(() => controller.abort(reason), 50);
+    await expect(transport(server.url).send({ ...GET, signal: controller.signal })).rejects.toBe(reason);
+  });
+
+  test("a signal that has aborted already sends nothing", async () => {
+    await using server = await serve((_, response) => response.end());
+    await expect(transport(server.url).send({ ...GET, signal: AbortSignal.abort() })).rejects.toThrow();
+    expect(server.seen).toEqual([]);
+  });
+
+  test("a given fetch that ignores its signal still ends with the timeout", async () => {
+    const fetch = () => new Promise<Response>(() => undefined);
+    const error = await rejection(transport("http://127.0.0.1:1", { fetch, timeout: 100 }).send(GET));
+    expect(error).toBeInstanceOf(RequestTimeoutError);
+  });
+
+  test("the call's timeout overrides the client's", async () => {
+    await using server = await serve(() => undefined);
+    expect(await rejection(transport(server.url).send({ ...GET, timeout: 100 }))).toBeInstanceOf(RequestTimeoutError);
+  });
+});
