@@ -135,13 +135,18 @@ async function handle(
   return await route.handler(call, services);
 }
 
+/** The media types of bodies, and how they may be written. */
+const MEDIA_TYPES = {
+  json: { name: "application/json", pattern: /^application\/json(?: *; *charset="?utf-8"?)? *$/i },
+  record: { name: RECORD_MEDIA_TYPE, pattern: /^application\/octet-stream *$/i },
+} as const;
+
 /** @throws {HttpError} `unsupported_media_type` unless the body is announced as what the route takes. */
-function checkMediaType(headers: Headers, route: Route): void {
-  if (route.body === "none") return;
-  const [type = ""] = (headers.get("content-type") ?? "").split(";", 1);
-  const expected = route.body === "record" ? RECORD_MEDIA_TYPE : "application/json";
-  if (type.trim().toLowerCase() === expected) return;
-  throw new HttpError("unsupported_media_type", { message: `Send the body as Content-Type: ${expected}.` });
+function checkMediaType(headers: Headers, { body }: Route): void {
+  if (body === "none") return;
+  const { name, pattern } = MEDIA_TYPES[body];
+  if (pattern.test(headers.get("content-type") ?? "")) return;
+  throw new HttpError("unsupported_media_type", { message: `Send the body as Content-Type: ${name}.` });
 }
 
 function fail(error: unknown, passage: Passage, pipeline: Pipeline): Response {

@@ -61,11 +61,14 @@ export async function getRecord(call: Call, services: Services): Promise<Reply> 
   if (kept === null) throw new HttpError("record_not_found");
   if (kept !== record.kept) refuseExpired(kept, services);
   const tag = versionTag(kept.version);
-  const headers: Record<string, string> = { etag: tag, [HEADERS.createdAt]: String(kept.createdAt) };
+  const headers: Record<string, string> = {
+    "content-type": RECORD_MEDIA_TYPE,
+    etag: tag,
+    [HEADERS.createdAt]: String(kept.createdAt),
+  };
   if (record.current.protected) headers[HEADERS.attributes] = "protected";
   const ifNoneMatch = call.headers.get("if-none-match");
   if (ifNoneMatch !== null && matchesTag(ifNoneMatch, tag)) return { status: 304, headers };
-  headers["content-type"] = RECORD_MEDIA_TYPE;
   return { status: 200, headers, body: kept.body };
 }
 
