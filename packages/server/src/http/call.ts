@@ -15,7 +15,7 @@ export interface Call {
   /** The 32 bytes of the key hash; empty where the route's path has none. */
   readonly keyHash: Uint8Array;
   /** The query parameters the route knows; others were refused. */
-  readonly query: Readonly<Record<string, string>>;
+  readonly query: ReadonlyMap<string, string>;
   readonly headers: Headers;
   /** Empty when the route takes none. */
   readonly body: Uint8Array;

@@ -39,21 +39,23 @@ export function readKeyHash(text: string): Uint8Array {
   throw new HttpError("invalid_request", { message: "The key hash must be 43 characters of canonical base64url." });
 }
 
+const NO_QUERY: ReadonlyMap<string, string> = new Map();
+
 /**
  * The query parameters, each at most once and only of those in `known`.
  * @throws {HttpError} `invalid_request` for any other.
  */
-export function readQuery(url: string, known: readonly string[]): Record<string, string> {
+export function readQuery(url: string, known: readonly string[]): ReadonlyMap<string, string> {
   const start = url.indexOf("?");
-  const query: Record<string, string> = {};
-  if (start === -1) return query;
+  if (start === -1) return NO_QUERY;
+  const query = new Map<string, string>();
   for (const [name, value] of new URLSearchParams(url.slice(start).split("#", 1)[0])) {
-    if (!known.includes(name) || Object.hasOwn(query, name)) {
+    if (!known.includes(name) || query.has(name)) {
       const message =
         known.length === 0 ? "This route takes no query." : `The query can have ${known.join(", ")}, once.`;
       throw new HttpError("invalid_request", { message });
     }
-    query[name] = value;
+    query.set(name, value);
   }
   return query;
 }

@@ -49,7 +49,7 @@ function conflictWith(record: StoredRecord | null): HttpError {
 /** `GET R`: the bytes of the current version, or of `?version=n`. */
 export async function getRecord(call: Call, services: Services): Promise<Reply> {
   const ref = refOf(call);
-  const asked = call.query["version"];
+  const asked = call.query.get("version");
   const [record, earlier] = await services.records.read(
     asked === undefined ? [ref] : [ref, { ...ref, version: readVersion(asked) }],
   );
@@ -124,7 +124,7 @@ function attributesAt({ current }: StoredRecord, version: number): RecordAttribu
 }
 
 function readPurge({ query }: Call): boolean {
-  const purge = query["purge"];
+  const purge = query.get("purge");
   if (purge === undefined) return false;
   if (purge === "earlier") return true;
   throw new HttpError("invalid_request", { message: "Query parameter purge can only be earlier." });
