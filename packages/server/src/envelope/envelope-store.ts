@@ -101,7 +101,7 @@ function openRecord({ item, store, ref }: Target<ReadRef>, { current, kept }: St
     // An earlier version may have been dropped; the current one is always kept.
     return wanted === current.version ? null : { current: withoutTag(current), kept };
   }
-  if (kept.version !== wanted) return null;
+  // The body is bound to its version, so a row that was renumbered does not open.
   const body = store.open(ref.id, wanted, kept.body);
   return body && { current: withoutTag(current), kept: { version: wanted, body, createdAt: kept.createdAt } };
 }

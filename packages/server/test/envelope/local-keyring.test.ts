@@ -111,8 +111,11 @@ describe("the file", () => {
     await mkdir(inner);
     await symlink(file, join(inner, "link.json"));
     await chmod(inner, 0o500);
+    const before = await stat(inner);
     const keyring = await openKeyring(join(inner, "link.json"), { create: true });
     expect(keyring.id).toBe(`local:${target.id}`);
+    // Who runs as root can write there all the same: nothing must have been tried.
+    expect((await stat(inner)).mtimeMs).toBe(before.mtimeMs);
   });
 
   test("that is missing is refused, and not made unless asked", async () => {
@@ -154,14 +157,15 @@ describe("the file", () => {
       "null",
       "[]",
       JSON.stringify(value).slice(0, -20),
-      JSON.stringify(value).replace('","check', ',"check'),
+      // The parser's error quotes what stands around the place where it fails.
+      JSON.stringify(value).replace('"key":"', '"key":x'),
       ...[
         { ...value, extra: 1 },
         { ...value, id: value.id.toUpperCase().replace(/^./, "G") },
         { ...value, current: 3 },
         { ...value, current: "2" },
         { ...value, keys: [] },
-        { ...value, keys: [first, { ...second, version: 1 }] },
+        { ...value, current: 1, keys: [first, first] },
         { ...value, keys: [first, { ...second, key: `${second.key}=` }] },
         { ...value, keys: [first, { ...second, key: second.key.slice(0, -2) }] },
         { ...value, keys: [first, { ...second, createdAt: "yesterday" }] },

@@ -105,6 +105,21 @@ describe("bodies", () => {
     }
   });
 
+  test("find the subkeys that were used last in the cache, and those only", () => {
+    const dataKey = new DataKey(1, createSecretKey(dataKeys[0]), new SubkeyPool({ maxSubkeys: 2 }));
+    const [one, two, three] = [randomBytes(16), randomBytes(16), randomBytes(16)] as const;
+    const first = dataKey.subkeyForOpening(one);
+    dataKey.subkeyForOpening(two);
+    expect(dataKey.subkeyForOpening(Buffer.from(one))).toBe(first);
+    dataKey.subkeyForOpening(three);
+    expect(dataKey.subkeyForOpening(one)).toBe(first);
+    dataKey.subkeyForOpening(two);
+    dataKey.subkeyForOpening(three);
+    const again = dataKey.subkeyForOpening(one);
+    expect(again).not.toBe(first);
+    expect(again.equals(first)).toBe(true);
+  });
+
   test("of two data keys are told apart although they name one salt", () => {
     const salt = randomBytes(16);
     const records = [1, 2, 3].map((version) => Buffer.from(`under data key ${version}`));

@@ -127,6 +127,17 @@ describe("the cache", () => {
   });
 });
 
+test("new bodies are sealed under the highest data key that accepts writes", async () => {
+  const world = await openWorld();
+  for (const version of [2, 3, 4]) await world.rotateDataKey(version);
+  const states = world.raw.prepare("update store_keys set state = ? where purpose = 'data' and version = ?");
+  states.run("retired", 4);
+  for (const version of [1, 2, 3]) states.run("active", version);
+  const opened = await world.keys.open("default", "user-tokens");
+  expect(opened?.current.version).toBe(3);
+  expect([1, 2, 3, 4, 5].map((version) => opened?.dataKey(version)?.version)).toEqual([1, 2, 3, 4, undefined]);
+});
+
 describe("failures", () => {
   test("of the provider close the store, are not remembered, and pass", async () => {
     let now = 1_000;
