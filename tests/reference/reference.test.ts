@@ -68,6 +68,16 @@ describe("what is sealed opens", () => {
     expect(opened).toEqual({ state, expiresAt, kind, sealedAt, metadata, value });
   });
 
+  test("up to the greatest value and metadata, and no further", () => {
+    const input = ofType("seal").find(({ name }) => name === "metadata of 8192 bytes")?.input as VectorInput<"seal">;
+    const sealed = (length: number) =>
+      seal(place(input), 1, { ...input, value: Buffer.alloc(length, "v") }, fromHex(input.salt));
+    expect(sealed(1_048_576).length).toBe(1_081_435);
+    expect(open(place(input), 1, sealed(1_048_576)).value.length).toBe(1_048_576);
+    expect(() => open(place(input), 1, sealed(1_048_577))).toThrow("record_open");
+    expect(() => open(place(input), 1, sealed(1_081_344))).toThrow("unsupported_format");
+  });
+
   test("with no byte of the record changed", () => {
     const input = ofType("seal").find(({ name }) => name === "text")?.input as VectorInput<"seal">;
     const record = seal(place(input), 1, { ...input, value: toBytes(input.value) }, fromHex(input.salt));
