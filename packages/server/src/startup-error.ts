@@ -4,3 +4,8 @@
 export class StartupError extends Error {
   override name = "StartupError";
 }
+
+/** What was given to the program is not valid. */
+export class InvalidOptionError extends StartupError {
+  override name = "InvalidOptionError";
+}

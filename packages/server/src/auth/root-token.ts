@@ -1,7 +1,7 @@
 /** Where the root token comes from: the environment, or the first start; spec/http.md § Root token. */
 
 import type { Directory } from "../storage/directory.js";
-import { StartupError } from "../startup-error.js";
+import { InvalidOptionError } from "../startup-error.js";
 import { digestToken, newToken } from "./tokens.js";
 
 const SETTING = "root_token_sha256";
@@ -12,7 +12,7 @@ const MIN_CHARACTERS = 32;
  * token of the first start holds; on the first start one is made and handed to `announce`, which must have kept it when
  * it resolves: only then is its digest stored, so that no crash can lose the only copy.
  *
- * @throws {StartupError} when `given` is too short or cannot be sent in a header.
+ * @throws {InvalidOptionError} when `given` is too short or cannot be sent in a header.
  */
 export async function rootTokenDigest(
   directory: Directory,
@@ -30,7 +30,7 @@ export async function rootTokenDigest(
 
 function checkRootToken(token: string): string {
   if (token.length >= MIN_CHARACTERS && /^[\x21-\x7e]+$/.test(token)) return token;
-  throw new StartupError(
+  throw new InvalidOptionError(
     `TACENDA_ROOT_TOKEN must be at least ${MIN_CHARACTERS} characters of visible ASCII, without spaces.`,
   );
 }

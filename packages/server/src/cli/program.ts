@@ -5,7 +5,7 @@ import { Command, CommanderError, InvalidArgumentError } from "commander";
 
 import { KeyringError } from "../envelope/local-keyring.js";
 import { describeError } from "../logger.js";
-import { StartupError } from "../startup-error.js";
+import { InvalidOptionError, StartupError } from "../startup-error.js";
 import { NewerDatabaseError } from "../storage/database.js";
 import { DataDirectoryLockedError } from "../storage/lock.js";
 import { dev, type DevFlags } from "./dev.js";
@@ -27,7 +27,7 @@ export async function runProgram(argv: readonly string[], environment: NodeJS.Pr
     // Commander has already said what is wrong.
     if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : USAGE_EXIT;
     process.stderr.write(`tacenda-server: ${explain(error)}\n`);
-    return 1;
+    return error instanceof InvalidOptionError ? USAGE_EXIT : 1;
   }
 }
 

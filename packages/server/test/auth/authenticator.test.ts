@@ -1,0 +1,103 @@
+/** What the authenticator asks the database, and what it remembers; spec/http.md § Authentication. */
+
+import { expect, test } from "vitest";
+
+import { Authenticator } from "../../src/auth/authenticator.js";
+import { ROOT } from "../../src/auth/principal.js";
+import { digestToken, hasValidChecksum, newToken } from "../../src/auth/tokens.js";
+import type { TokenRow } from "../../src/storage/directory.js";
+
+const NOW = 1_800_000_000_000;
+
+function setUp(rootToken = "r".repeat(32)) {
+  const token = newToken();
+  const row: TokenRow = {
+    id: token.id,
+    project: "default",
+    name: "test",
+    digest: token.digest,
+    grants: [{ stores: ["*"], permissions: ["read"] }],
+    createdAt: NOW,
+    expiresAt: NOW + 10,
+    mintedBy: null,
+  };
+  const rows = new Map([[row.id, row]]);
+  const clock = { now: NOW };
+  const asked: string[] = [];
+  const findToken = (id: string) => {
+    asked.push(id);
+    return Promise.resolve(rows.get(id) ?? null);
+  };
+  const authenticator = new Authenticator({ findToken }, digestToken(rootToken), () => clock.now);
+  const authenticate = (text: string) => authenticator.authenticate(`Bearer ${text}`);
+  return { token, rows, clock, asked, authenticator, authenticate };
+}
+
+test("knows a good token, and asks once", async () => {
+  const { token, authenticate, asked } = setUp();
+  const principal = await authenticate(token.text);
+  expect(principal).toMatchObject({ type: "token", id: token.id, project: "default" });
+  expect(await authenticate(token.text)).toBe(principal);
+  expect(asked).toEqual([token.id]);
+});
+
+test("asks nothing for what cannot be a token", async () => {
+  const { token, authenticate, authenticator, asked } = setUp();
+  const typo = token.text.slice(0, 20) + (token.text[20] === "x" ? "y" : "x") + token.text.slice(21);
+  expect(hasValidChecksum(token.text)).toBe(true);
+  expect(hasValidChecksum(typo)).toBe(false);
+  for (const text of [typo, "x", `${token.text}0`, token.text.slice(0, -1), "tct_"]) {
+    expect(await authenticate(text)).toBeNull();
+  }
+  for (const header of [null, "", token.text, `Basic ${token.text}`]) {
+    expect(await authenticator.authenticate(header)).toBeNull();
+  }
+  expect(asked).toEqual([]);
+});
+
+test("refuses another secret under a known id, cached or not", async () => {
+  const { token, rows, authenticate } = setUp();
+  const other = newToken();
+  const row = rows.get(token.id);
+  if (row === undefined) throw new Error("The row is gone.");
+  rows.set(other.id, { ...row, id: other.id, digest: token.digest });
+  expect(await authenticate(other.text)).toBeNull();
+  expect(await authenticate(other.text)).toBeNull();
+});
+
+test("an unknown id is not found, nor does it match the digest it is compared with", async () => {
+  const { authenticate } = setUp();
+  expect(await authenticate(newToken().text)).toBeNull();
+});
+
+test("expiry holds for cached tokens as well", async () => {
+  const { token, clock, authenticate, asked } = setUp();
+  clock.now = NOW + 9;
+  expect(await authenticate(token.text)).not.toBeNull();
+  clock.now = NOW + 10;
+  expect(await authenticate(token.text)).toBeNull();
+  expect(asked).toHaveLength(1);
+});
+
+test("a deleted token stops working at once, even if it was being looked up", async () => {
+  const { token, rows, authenticate, authenticator } = setUp();
+  const underWay = authenticate(token.text);
+  rows.clear();
+  authenticator.forget();
+  await underWay;
+  expect(await authenticate(token.text)).toBeNull();
+});
+
+test("the root token may have a token's form", async () => {
+  const root = newToken().text;
+  const { authenticate, asked } = setUp(root);
+  expect(await authenticate(root)).toBe(ROOT);
+  expect(asked).toEqual([]);
+});
+
+test("tokens are distinct and end in their checksum", () => {
+  const texts = Array.from({ length: 100 }, () => newToken().text);
+  expect(new Set(texts).size).toBe(100);
+  for (const text of texts) expect(text).toMatch(/^tct_[0-9A-Za-z]{61}$/);
+  expect(texts.every(hasValidChecksum)).toBe(true);
+});
