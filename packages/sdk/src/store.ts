@@ -48,7 +48,9 @@ export interface SetOptions extends WriteOptions {
 }
 
 /** How often an overwrite starts again because another writer was faster. */
-const MAX_ROUNDS = 12;
+const MAX_ROUNDS = 30;
+/** Milliseconds it waits at most in between; the jitter spreads writers that lost together. */
+const LONGEST_PAUSE = 250;
 
 /** Made by `Tacenda.getStore`. */
 export class Store {
@@ -177,7 +179,7 @@ export class Store {
       if ("version" in written) return written;
       if (written.current !== null) refuse(written.current);
       previous = written.current?.version ?? 0;
-      if (round > 0) await delay(Math.random() * 10 * 2 ** round, options.signal);
+      if (round > 0) await delay(Math.random() * Math.min(LONGEST_PAUSE, 10 * 2 ** round), options.signal);
     }
     throw new ConflictError("Other writers of this key were faster each time. Try again.", {
       currentVersion: previous,

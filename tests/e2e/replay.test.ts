@@ -1,0 +1,60 @@
+/** Answers that are lost on the way: a write is never made twice and never sealed again in doubt; spec/http.md § Replay. */
+
+import { OutcomeUnknownError } from "@tacenda/sdk";
+import { afterAll, beforeAll, expect, test } from "vitest";
+
+import { type World, meddlingFetch, openWorld } from "../world.js";
+
+let world: World;
+beforeAll(async () => void (world = await openWorld()));
+afterAll(() => world[Symbol.asyncDispose]());
+
+/** Carries the first PUT out and loses its answer; runs `meanwhile` before the next. */
+function losingFetch(meanwhile: () => Promise<unknown> = () => Promise.resolve()) {
+  const bodies: Uint8Array[] = [];
+  const fetch = meddlingFetch(async (request, pass) => {
+    if (request.method !== "PUT") return await pass(request);
+    bodies.push(new Uint8Array(await request.clone().arrayBuffer()));
+    const response = await pass(request);
+    if (bodies.length > 1) return response;
+    await meanwhile();
+    throw new TypeError("fetch failed");
+  });
+  return { fetch, bodies };
+}
+
+test("a write whose answer was lost is sent again, the very same bytes, and is one version", async () => {
+  const { fetch, bodies } = losingFetch();
+  expect(await world.store({ fetch }).setValue("lost", "v")).toEqual({ version: 1 });
+  expect(bodies).toHaveLength(2);
+  expect(bodies[1]).toEqual(bodies[0]);
+  expect(await world.store().getEntry("lost")).toMatchObject({ value: "v", version: 1 });
+});
+
+test("also when others have written since, as long as the version is kept", async () => {
+  const { fetch } = losingFetch(() => world.store().setValue("kept", "theirs"));
+  expect(await world.store({ fetch }).setValue("kept", "mine")).toEqual({ version: 1 });
+  expect(await world.store().getEntry("kept")).toMatchObject({ value: "theirs", version: 2 });
+});
+
+test("when it is no longer kept, the outcome is unknown, and nothing is written again", async () => {
+  await world.admin.stores.update("other", { maxVersions: 1 });
+  const storeOf = (fetch?: typeof globalThis.fetch) =>
+    world.client({ fetch }).getStore("other", { secret: world.secret });
+  const { fetch, bodies } = losingFetch(() => storeOf().setValue("gone", "theirs"));
+  await expect(storeOf(fetch).setValue("gone", "mine")).rejects.toThrow(OutcomeUnknownError);
+  expect(bodies).toHaveLength(2);
+  expect(await storeOf().getEntry("gone")).toMatchObject({ value: "theirs", version: 2 });
+});
+
+test("a refused write that was lost before the server saw it, is in doubt as well when others were faster", async () => {
+  let lost = false;
+  const fetch = meddlingFetch(async (request, pass) => {
+    if (request.method !== "PUT" || lost) return await pass(request);
+    lost = true;
+    await world.store().setValue("faster", "theirs");
+    throw new TypeError("fetch failed");
+  });
+  await expect(world.store({ fetch }).setValue("faster", "mine")).rejects.toThrow(OutcomeUnknownError);
+  expect(await world.store().getValue("faster")).toBe("theirs");
+});
