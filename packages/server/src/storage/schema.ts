@@ -92,7 +92,7 @@ export interface TokensTable {
 }
 
 /** One row per store pattern of a grant. */
-export interface GrantsTable {
+interface GrantsTable {
   project: string;
   subject_type: "token";
   subject_id: string;

@@ -8,7 +8,14 @@ import type { CreateResult, Directory, TokenRow, WrappedKey } from "./directory.
 import { prepare, type Prepared } from "./prepared.js";
 import type { Schema } from "./schema.js";
 import { read, type SqlEngine } from "./sql-engine.js";
-import { deleteTokenTree, insertToken, selectTokens, toTokens, type TokenGrantRow } from "./sql-tokens.js";
+import {
+  deleteTokenTree,
+  insertToken,
+  prepareTokenQuery,
+  projectTokens,
+  toTokens,
+  type TokenGrantRow,
+} from "./sql-tokens.js";
 import type { WriteQueue } from "./write-queue.js";
 
 type StoreRow = Selectable<Schema["stores"]>;
@@ -35,13 +42,7 @@ export class SqlDirectory implements Directory {
           slot(({ id }) => id),
         ),
     );
-    this.#tokenQuery = prepare((slot) =>
-      selectTokens(engine.reader).where(
-        "t.id",
-        "=",
-        slot((id) => id),
-      ),
-    );
+    this.#tokenQuery = prepareTokenQuery(engine.reader);
   }
 
   async createProject(project: Project): Promise<CreateResult> {
@@ -200,8 +201,8 @@ export class SqlDirectory implements Directory {
 
   async listTokens(project: string): Promise<TokenRow[] | null> {
     return await read(this.#engine, async (db) => {
-      const rows = await selectTokens(db).where("t.project", "=", project).execute();
-      return rows.length > 0 || (await projectLives(db, project)) ? toTokens(rows) : null;
+      const tokens = await projectTokens(db, project);
+      return tokens.length > 0 || (await projectLives(db, project)) ? tokens : null;
     });
   }
 

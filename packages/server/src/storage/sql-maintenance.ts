@@ -1,7 +1,10 @@
 /** Background work on opaque rows, in SQL; maintenance.ts says what each call promises. */
 
 import type { MaintenanceStore, ScanCursor, ScannedRow } from "./maintenance.js";
+import type { Transaction } from "kysely";
+
 import { plainBytes } from "./bytes.js";
+import type { Schema } from "./schema.js";
 import { read, type SqlEngine } from "./sql-engine.js";
 import type { WriteQueue } from "./write-queue.js";
 
@@ -41,45 +44,14 @@ export class SqlMaintenanceStore implements MaintenanceStore {
 
   async purgeDestroyed(limit: number): Promise<number> {
     return await this.#queue.run(async (transaction) => {
-      const versions = await transaction
-        .deleteFrom("record_versions")
-        .where((eb) =>
-          eb(
-            eb.refTuple("project", "store", "record_id", "version"),
-            "in",
-            eb
-              .selectFrom("stores as s")
-              .innerJoin("record_versions as v", (join) =>
-                join.onRef("v.project", "=", "s.project").onRef("v.store", "=", "s.id"),
-              )
-              .select(["v.project", "v.store", "v.record_id", "v.version"])
-              .where("s.destroyed_at", "is not", null)
-              .limit(limit)
-              .$asTuple("project", "store", "record_id", "version"),
-          ),
-        )
-        .executeTakeFirst();
-      const gone = Number(versions.numDeletedRows);
-      if (gone === limit) return gone;
-      const records = await transaction
-        .deleteFrom("records")
-        .where((eb) =>
-          eb(
-            eb.refTuple("project", "store", "record_id"),
-            "in",
-            eb
-              .selectFrom("stores as s")
-              .innerJoin("records as r", (join) =>
-                join.onRef("r.project", "=", "s.project").onRef("r.store", "=", "s.id"),
-              )
-              .select(["r.project", "r.store", "r.record_id"])
-              .where("s.destroyed_at", "is not", null)
-              .limit(limit - gone)
-              .$asTuple("project", "store", "record_id"),
-          ),
-        )
-        .executeTakeFirst();
-      return gone + Number(records.numDeletedRows);
+      let gone = 0;
+      while (gone < limit) {
+        const store = await destroyedStoreWithRows(transaction);
+        if (store === undefined) break;
+        gone += await deleteVersions(transaction, store, limit - gone);
+        if (gone < limit) gone += await deleteRecords(transaction, store, limit - gone);
+      }
+      return gone;
     });
   }
 
@@ -104,4 +76,77 @@ export class SqlMaintenanceStore implements MaintenanceStore {
       transaction.deleteFrom("leases").where("name", "=", name).where("owner", "=", owner).execute(),
     );
   }
+}
+
+interface DestroyedStore {
+  project: string;
+  id: string;
+}
+
+/** Asks store by store, of which there are few, instead of walking over every record there is. */
+async function destroyedStoreWithRows(transaction: Transaction<Schema>): Promise<DestroyedStore | undefined> {
+  return await transaction
+    .selectFrom("stores as s")
+    .select(["s.project", "s.id"])
+    .where("s.destroyed_at", "is not", null)
+    .where((eb) =>
+      eb.or([
+        eb.exists(
+          eb
+            .selectFrom("record_versions as v")
+            .select("v.version")
+            .whereRef("v.project", "=", "s.project")
+            .whereRef("v.store", "=", "s.id"),
+        ),
+        eb.exists(
+          eb
+            .selectFrom("records as r")
+            .select("r.version")
+            .whereRef("r.project", "=", "s.project")
+            .whereRef("r.store", "=", "s.id"),
+        ),
+      ]),
+    )
+    .limit(1)
+    .executeTakeFirst();
+}
+
+async function deleteVersions(transaction: Transaction<Schema>, store: DestroyedStore, limit: number): Promise<number> {
+  const deleted = await transaction
+    .deleteFrom("record_versions")
+    .where((eb) =>
+      eb(
+        eb.refTuple("project", "store", "record_id", "version"),
+        "in",
+        eb
+          .selectFrom("record_versions")
+          .select(["project", "store", "record_id", "version"])
+          .where("project", "=", store.project)
+          .where("store", "=", store.id)
+          .limit(limit)
+          .$asTuple("project", "store", "record_id", "version"),
+      ),
+    )
+    .executeTakeFirst();
+  return Number(deleted.numDeletedRows);
+}
+
+async function deleteRecords(transaction: Transaction<Schema>, store: DestroyedStore, limit: number): Promise<number> {
+  const deleted = await transaction
+    .deleteFrom("records")
+    .where((eb) =>
+      eb(
+        eb.refTuple("project", "store", "record_id"),
+        "in",
+        eb
+          .selectFrom("records")
+          .select(["project", "store", "record_id"])
+          .where("project", "=", store.project)
+          .where("store", "=", store.id)
+          .limit(limit)
+          .$asTuple("project", "store", "record_id"),
+      ),
+    )
+    .executeTakeFirst();
+  return Number(deleted.numDeletedRows);
 }

@@ -1,6 +1,6 @@
 /** Records in SQL: reads in one statement, conditional writes in shared transactions; record-store.ts has the promises. */
 
-import type { Kysely } from "kysely";
+import { sql, type Kysely } from "kysely";
 
 import { plainBytes } from "./bytes.js";
 import { prepare, type Prepared, type Slot } from "./prepared.js";
@@ -87,10 +87,33 @@ function selectAll(db: Kysely<Schema>, slot: Slot<readonly ReadRef[]>, size: num
   return query;
 }
 
+/**
+ * A record and one of its versions. `limit 1` changes nothing, for the key is unique, but keeps SQLite from folding the
+ * subquery into the join: a join on parameters is planned again at every run, which takes three times as long as this.
+ */
 function selectOne(db: Kysely<Schema>, slot: Slot<readonly ReadRef[]>, position: number) {
   const ref = <T>(get: (ref: ReadRef) => T) => slot((refs) => get(refs[position] ?? NOTHING));
+  const record = db
+    .selectFrom("records")
+    .selectAll()
+    .where(
+      "project",
+      "=",
+      ref(({ project }) => project),
+    )
+    .where(
+      "store",
+      "=",
+      ref(({ store }) => store),
+    )
+    .where(
+      "record_id",
+      "=",
+      ref(({ id }) => id),
+    )
+    .limit(sql.lit(1));
   return db
-    .selectFrom("records as r")
+    .selectFrom(record.as("r"))
     .leftJoin("record_versions as v", (join) =>
       join
         .onRef("v.project", "=", "r.project")
@@ -102,21 +125,6 @@ function selectOne(db: Kysely<Schema>, slot: Slot<readonly ReadRef[]>, position:
             "r.version",
           ),
         ),
-    )
-    .where(
-      "r.project",
-      "=",
-      ref(({ project }) => project),
-    )
-    .where(
-      "r.store",
-      "=",
-      ref(({ store }) => store),
-    )
-    .where(
-      "r.record_id",
-      "=",
-      ref(({ id }) => id),
     )
     .select((eb) => [
       eb.lit(position).as("position"),

@@ -1,11 +1,12 @@
 /** Tokens and their grants as rows. */
 
 import { PERMISSIONS, type Grant, type Permission } from "@tacenda/protocol";
-import type { Kysely, Transaction } from "kysely";
+import { sql, type Kysely, type Selectable, type SelectQueryBuilder, type Transaction } from "kysely";
 
 import { plainBytes } from "./bytes.js";
 import type { TokenRow } from "./directory.js";
-import type { Schema } from "./schema.js";
+import { prepare, type Prepared } from "./prepared.js";
+import type { Schema, TokensTable } from "./schema.js";
 
 /** A token beside one of its grant rows, or beside none. */
 export interface TokenGrantRow {
@@ -21,12 +22,39 @@ export interface TokenGrantRow {
   permissions: string | null;
 }
 
-/** Tokens joined with their grants, one token's rows together and its grants in order. */
-export function selectTokens(db: Kysely<Schema>) {
+/** Finds the token with an id. Not folded into the join, as in a record's read: see selectOne there. */
+export function prepareTokenQuery(db: Kysely<Schema>): Prepared<string, TokenGrantRow> {
+  return prepare((slot) => {
+    const token = db
+      .selectFrom("tokens")
+      .selectAll()
+      .where(
+        "id",
+        "=",
+        slot((id) => id),
+      );
+    return withGrants(db, token.limit(sql.lit(1))).orderBy("g.position");
+  });
+}
+
+/** The tokens of a project, oldest first. */
+export async function projectTokens(db: Kysely<Schema>, project: string): Promise<TokenRow[]> {
+  const rows = await withGrants(db, db.selectFrom("tokens").selectAll().where("project", "=", project))
+    .orderBy("t.created_at")
+    .orderBy("t.id")
+    .orderBy("g.position")
+    .execute();
+  return toTokens(rows);
+}
+
+function withGrants(db: Kysely<Schema>, tokens: SelectQueryBuilder<Schema, "tokens", Selectable<TokensTable>>) {
   return db
-    .selectFrom("tokens as t")
+    .selectFrom(tokens.as("t"))
     .leftJoin("grants as g", (join) =>
-      join.onRef("g.project", "=", "t.project").on("g.subject_type", "=", "token").onRef("g.subject_id", "=", "t.id"),
+      join
+        .onRef("g.project", "=", "t.project")
+        .on("g.subject_type", "=", sql.lit("token"))
+        .onRef("g.subject_id", "=", "t.id"),
     )
     .select([
       "t.id",
@@ -39,13 +67,10 @@ export function selectTokens(db: Kysely<Schema>) {
       "g.grant_number",
       "g.store_pattern",
       "g.permissions",
-    ])
-    .orderBy("t.created_at")
-    .orderBy("t.id")
-    .orderBy("g.position");
+    ]);
 }
 
-/** The tokens that the rows of selectTokens make up. */
+/** The tokens that rows make up; one token's rows are in the order of its grants. */
 export function toTokens(rows: readonly TokenGrantRow[]): TokenRow[] {
   const tokens = new Map<string, TokenRow>();
   for (const row of rows) {
@@ -122,6 +147,7 @@ export async function deleteTokenTree(transaction: Transaction<Schema>, project:
   );
   await doomed
     .deleteFrom("grants")
+    .where("project", "=", project)
     .where("subject_type", "=", "token")
     .where("subject_id", "in", (eb) => eb.selectFrom("doomed").select("doomed.id"))
     .execute();
