@@ -52,7 +52,6 @@ interface Current {
   head: string;
 }
 
-/** Opens and verifies only what was sealed with its secret, for the key and version asked. */
 export class MinimalClient {
   readonly #options: MinimalClientOptions;
 
