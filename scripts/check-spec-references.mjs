@@ -10,7 +10,7 @@ import { join, posix } from "node:path";
 const root = join(import.meta.dirname, "..");
 const TEXT = /\.(?:md|ts|mts|mjs|cjs|js|json|sh)$/;
 /** A file of spec/, and the headings named after it: `spec/record.md § Head, § Opening`. */
-const CITATION = /\bspec\/([\w-]+\.md)((?:[\s*/]*(?:,|and|or)?[\s*/]*§[\s*/]*[A-Z][\w -]*)*)/g;
+const CITATION = /\bspec\/([\w-]+\.md)((?:[\s*/]*(?:,|and|or)?[\s*/]*§[\s*/]*[A-Z](?:(?!spec\/)[\w -])*)*)/g;
 const LINK = /\]\(([\w./-]*\.md)?#([\w-]+)\)/g;
 
 const headings = new Map();
