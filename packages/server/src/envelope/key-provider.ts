@@ -17,6 +17,7 @@ export interface Wrap {
   wrapped: Uint8Array;
 }
 
+/** Every call settles in bounded time; a provider that does not answer is `unavailable`. */
 export interface KeyProvider {
   /** Names the provider and its key, for instance `local:4f1c…`; kept beside every wrap. */
   readonly id: string;

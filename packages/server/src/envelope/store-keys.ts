@@ -11,7 +11,7 @@ import { OpenStore } from "./open-store.js";
 import { DataKey, SubkeyPool } from "./subkeys.js";
 
 /** Bytes of an index key and of a data key. */
-export const STORE_KEY_BYTES = 32;
+const STORE_KEY_BYTES = 32;
 
 export interface StoreKeysOptions {
   directory: Pick<Directory, "wrappedKeys">;

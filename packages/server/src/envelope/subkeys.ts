@@ -1,4 +1,4 @@
-/** Data keys and the subkeys that bodies are encrypted under; spec/envelope.md § Bodies. */
+/** Data keys and the subkeys that bodies are encrypted under; spec/envelope.md § Subkeys. */
 
 import { createHmac, createSecretKey, randomBytes, type KeyObject } from "node:crypto";
 
@@ -9,12 +9,12 @@ import { lp } from "./bytes.js";
 /** Bytes of the salt a subkey is derived with. */
 export const SALT_BYTES = 16;
 /** Bodies sealed under one subkey: so few that random 96-bit nonces do not meet. */
-export const SEALS_PER_SALT = 2 ** 24;
+const SEALS_PER_SALT = 2 ** 24;
 
 const LABEL = lp("tacenda/1/record-key");
 
 /** A subkey and the salt that names it. */
-export interface Subkey {
+interface Subkey {
   salt: Buffer;
   key: KeyObject;
 }

@@ -1,9 +1,11 @@
 /** The local keyring: its file and its wraps; spec/envelope.md § Wrapping, § Keyring file. */
 
 import { randomBytes } from "node:crypto";
+import { existsSync, readFileSync } from "node:fs";
 import { chmod, mkdir, mkdtemp, readFile, readdir, rm, stat, symlink, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { setImmediate } from "node:timers/promises";
 
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 
@@ -96,6 +98,19 @@ describe("the file", () => {
     const first = keyrings[0] ?? expect.unreachable();
     const wrap = await first.wrap(randomBytes(32), context);
     for (const keyring of keyrings) await keyring.unwrap(wrap, context);
+  });
+
+  test("is whole from the moment it is there, so that a crash never leaves a part of it", async () => {
+    for (let round = 0; round < 40; round++) {
+      const path = join(folder, `${round}.json`);
+      const states = new Set<number>();
+      const made = openKeyring(path, { create: true }).then(() => true);
+      while (!(await Promise.race([made, setImmediate(false)]))) {
+        if (existsSync(path)) states.add(readFileSync(path).length);
+      }
+      const { size } = await stat(path);
+      expect([...states, size]).toEqual(Array(states.size + 1).fill(size));
+    }
   });
 
   test("is neither taken from nor spoilt by what a crash left behind", async () => {
