@@ -26,6 +26,8 @@ export function describeError(error: unknown): Record<string, unknown> {
   const frames = (error.stack ?? "").split("\n").filter((line) => /^\s+at /.test(line));
   return {
     name: error.name,
+    // Which way a key provider failed.
+    ...("fault" in error && typeof error.fault === "string" && { fault: error.fault }),
     ...("code" in error && typeof error.code === "string" && { code: error.code }),
     ...(SAFE_MESSAGES.has(error.name) && { message: error.message }),
     stack: frames.join("\n"),

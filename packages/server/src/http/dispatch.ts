@@ -151,9 +151,10 @@ function checkMediaType(headers: Headers, { body }: Route): void {
 
 function fail(error: unknown, passage: Passage, pipeline: Pipeline): Response {
   const answer = toHttpError(error);
-  if (error !== answer) {
+  const cause = error === answer ? answer.cause : error;
+  if (cause !== undefined) {
     pipeline.logger.error(
-      { requestId: passage.requestId, route: passage.route, method: passage.method, error: describeError(error) },
+      { requestId: passage.requestId, route: passage.route, method: passage.method, error: describeError(cause) },
       "request failed",
     );
   }

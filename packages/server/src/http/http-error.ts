@@ -34,6 +34,8 @@ export interface HttpErrorOptions {
   message?: string;
   /** Of the record that the request is about; null when it never existed. */
   current?: CurrentVersion | null;
+  /** What was thrown before; it is logged. */
+  cause?: unknown;
 }
 
 /** Ends a request with the status and body of `code`. */
@@ -42,7 +44,7 @@ export class HttpError extends Error {
   readonly code: ErrorCode;
   readonly current: CurrentVersion | null | undefined;
   constructor(code: ErrorCode, options: HttpErrorOptions = {}) {
-    super(options.message ?? MESSAGES[code]);
+    super(options.message ?? MESSAGES[code], { cause: options.cause });
     this.code = code;
     this.current = options.current;
   }

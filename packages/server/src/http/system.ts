@@ -17,8 +17,7 @@ export async function ready(_call: Call, services: Services): Promise<Reply> {
   try {
     await services.checkReady();
   } catch (error) {
-    const answer = toHttpError(error);
-    throw answer.code === "internal" ? new HttpError("overloaded") : answer;
+    throw toHttpError(error).code === "internal" ? new HttpError("overloaded", { cause: error }) : error;
   }
   return jsonReply(200, { status: "ready" });
 }

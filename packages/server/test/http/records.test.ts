@@ -53,7 +53,7 @@ describe("writing", () => {
   test("takes exactly one good precondition", async () => {
     const record = sealedRecord();
     expect(await errorCode(await put(record, {}))).toBe("precondition_required");
-    for (const headers of [
+    const headerSets: Record<string, string>[] = [
       { ...CREATE, ...after(1) },
       { "if-none-match": '"1"' },
       { "if-none-match": "*, *" },
@@ -68,7 +68,8 @@ describe("writing", () => {
       { "if-match": '"9007199254740991"' },
       { "if-match": '"9007199254740992"' },
       { "if-match": '"99999999999999999999"' },
-    ]) {
+    ];
+    for (const headers of headerSets) {
       const answer = await put(record, headers);
       expect([answer.status, await errorCode(answer)], JSON.stringify(headers)).toEqual([400, "invalid_request"]);
     }
