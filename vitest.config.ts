@@ -12,8 +12,11 @@ const alias = {
   "@tacenda/server": source("server/src/index.ts"),
 };
 
+const results = process.env["TACENDA_TEST_RESULTS"];
+
 export default defineConfig({
   test: {
+    reporters: results === undefined ? ["default"] : ["default", ["json", { outputFile: results }]],
     testTimeout: 30_000,
     hookTimeout: 60_000,
     projects: [

@@ -20,7 +20,8 @@ async function put(key: string, version: number, state: RecordState, expiresAt =
   const keys = recordKeys(await deriveKeyRoot(hashSecret(utf8(world.secret)), scope, utf8(key)));
   const payload = { kind: 0, sealedAt: Date.now(), metadata: new Uint8Array(0), value: new Uint8Array(0) } as const;
   const { record } = sealRecord(keys, { ...scope, version }, { state, expiresAt }, payload);
-  const condition = version === 1 ? { "if-none-match": "*" } : { "if-match": versionTag(version - 1) };
+  const condition: Record<string, string> =
+    version === 1 ? { "if-none-match": "*" } : { "if-match": versionTag(version - 1) };
   const response = await fetch(`${world.url}/${recordPath("default", "user-tokens", keys.keyHash)}`, {
     method: "PUT",
     headers: { authorization: `Bearer ${world.token}`, "content-type": "application/octet-stream", ...condition },
