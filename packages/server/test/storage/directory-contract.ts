@@ -1,0 +1,192 @@
+/** What every database must do with projects, stores, keys, tokens and settings; directory.ts. */
+
+import { afterEach, beforeEach, describe, expect, test } from "vitest";
+
+import type { Database } from "../../src/storage/database.js";
+import { createStore, newStore, newToken, wrappedKey, type TestDatabase } from "./world.js";
+
+const MAX = Number.MAX_SAFE_INTEGER;
+
+export function directoryContract(create: () => Promise<TestDatabase>): void {
+  let world: TestDatabase;
+  let db: Database;
+  beforeEach(async () => {
+    world = await create();
+    db = await world.open();
+  });
+  afterEach(async () => {
+    await db.close();
+    await world.remove();
+  });
+
+  describe("projects and stores", () => {
+    test("projects are created once, listed by id, and found", async () => {
+      const { directory } = db;
+      expect(await directory.createProject({ id: "b", createdAt: MAX })).toBe("created");
+      expect(await directory.createProject({ id: "a", createdAt: 2 })).toBe("created");
+      expect(await directory.createProject({ id: "a", createdAt: 3 })).toBe("exists");
+      expect(await directory.listProjects()).toEqual([
+        { id: "a", createdAt: 2 },
+        { id: "b", createdAt: MAX },
+      ]);
+      expect([await directory.hasProject("a"), await directory.hasProject("c")]).toEqual([true, false]);
+    });
+
+    test("one of many creations at once wins", async () => {
+      const results = await Promise.all(
+        Array.from({ length: 20 }, (_, createdAt) => db.directory.createProject({ id: "a", createdAt })),
+      );
+      expect(results.filter((result) => result === "created")).toHaveLength(1);
+      expect(results.filter((result) => result === "exists")).toHaveLength(19);
+    });
+
+    test("stores belong to one project", async () => {
+      const { directory } = db;
+      await directory.createProject({ id: "p", createdAt: 1 });
+      await directory.createProject({ id: "q", createdAt: 1 });
+      const store = { ...newStore("s"), secrets: "any" as const, maxVersions: 1_000 };
+      expect(await directory.createStore("p", store, [])).toBe("created");
+      expect(await directory.createStore("p", store, [])).toBe("exists");
+      expect(await directory.createStore("r", store, [])).toBe("no_project");
+      expect(await directory.getStore("p", "s")).toStrictEqual(store);
+      expect(await directory.getStore("q", "s")).toBeNull();
+      expect(await directory.getStore("p", "t")).toBeNull();
+      expect(await directory.listStores("p")).toEqual([store]);
+      expect(await directory.listStores("q")).toEqual([]);
+      expect(await directory.listStores("r")).toBeNull();
+    });
+
+    test("settings change one by one", async () => {
+      await createStore(db);
+      const { directory } = db;
+      expect(await directory.updateStore("p", "s", { maxVersions: 3 })).toEqual({ ...newStore("s"), maxVersions: 3 });
+      expect(await directory.updateStore("p", "s", {})).toEqual({ ...newStore("s"), maxVersions: 3 });
+      await directory.updateStore("p", "s", { secrets: "any" });
+      expect(await directory.getStore("p", "s")).toEqual({ ...newStore("s"), maxVersions: 3, secrets: "any" });
+      expect(await directory.updateStore("p", "t", { maxVersions: 3 })).toBeNull();
+    });
+
+    test("wrapped keys come back as they went in", async () => {
+      const { directory } = db;
+      await directory.createProject({ id: "p", createdAt: 1 });
+      const keys = [
+        wrappedKey("data", { version: 1, state: "retired", masterVersion: MAX }),
+        wrappedKey("data", { version: 2, provider: "local:b" }),
+        wrappedKey("index"),
+      ];
+      await directory.createStore("p", newStore("s"), keys);
+      expect(await directory.wrappedKeys("p", "s")).toStrictEqual(keys);
+      expect(await directory.wrappedKeys("p", "t")).toEqual([]);
+      expect(await directory.keyProviders()).toEqual(["local:a", "local:b"]);
+    });
+
+    test("a destroyed store is gone with its keys, and its id is retired", async () => {
+      await createStore(db);
+      await createStore(db, "p", "other");
+      const { directory } = db;
+      expect(await directory.destroyStore("p", "nothing")).toBe(false);
+      expect(await directory.destroyStore("p", "s")).toBe(true);
+      expect(await directory.destroyStore("p", "s")).toBe(false);
+      expect(await directory.getStore("p", "s")).toBeNull();
+      expect(await directory.updateStore("p", "s", { maxVersions: 3 })).toBeNull();
+      expect((await directory.listStores("p"))?.map(({ id }) => id)).toEqual(["other"]);
+      expect(await directory.wrappedKeys("p", "s")).toEqual([]);
+      expect(await directory.wrappedKeys("p", "other")).toHaveLength(2);
+      expect(await directory.createStore("p", newStore("s"), [])).toBe("retired");
+    });
+
+    test("a destroyed project takes stores, keys and tokens with it, and its id is retired", async () => {
+      await createStore(db, "p");
+      await createStore(db, "q");
+      const { directory } = db;
+      await directory.createToken(newToken("a"));
+      await directory.createToken(newToken("b", { mintedBy: "a" }));
+      await directory.createToken(newToken("c", { project: "q" }));
+      expect(await directory.destroyProject("r")).toBe(false);
+      expect(await directory.destroyProject("p")).toBe(true);
+      expect(await directory.destroyProject("p")).toBe(false);
+      expect(await directory.hasProject("p")).toBe(false);
+      expect((await directory.listProjects()).map(({ id }) => id)).toEqual(["q"]);
+      expect(await directory.getStore("p", "s")).toBeNull();
+      expect(await directory.listStores("p")).toBeNull();
+      expect(await directory.listTokens("p")).toBeNull();
+      expect(await directory.wrappedKeys("p", "s")).toEqual([]);
+      expect([await directory.findToken("a"), await directory.findToken("b")]).toEqual([null, null]);
+      expect(await directory.createProject({ id: "p", createdAt: 1 })).toBe("retired");
+      expect(await directory.createStore("p", newStore("t"), [])).toBe("no_project");
+      expect(await directory.createToken(newToken("d"))).toBe(false);
+      expect(await directory.wrappedKeys("q", "s")).toHaveLength(2);
+      expect((await directory.findToken("c"))?.grants).toHaveLength(1);
+      await db.close();
+      db = await world.open();
+      expect(await db.directory.createProject({ id: "p", createdAt: 1 })).toBe("retired");
+    });
+  });
+
+  describe("tokens", () => {
+    beforeEach(async () => {
+      await db.directory.createProject({ id: "p", createdAt: 1 });
+      await db.directory.createProject({ id: "q", createdAt: 1 });
+    });
+
+    test("come back as they went in", async () => {
+      const token = newToken("a", {
+        expiresAt: MAX,
+        grants: [
+          { stores: ["b*", "a"], permissions: ["write", "read"] },
+          { stores: ["*"], permissions: ["manage"] },
+        ],
+      });
+      expect(await db.directory.createToken(token)).toBe(true);
+      expect(await db.directory.findToken("a")).toStrictEqual(token);
+      expect(await db.directory.findToken("b")).toBeNull();
+      expect(await db.directory.createToken(newToken("b", { project: "nothing" }))).toBe(false);
+    });
+
+    test("are listed per project", async () => {
+      const tokens = [newToken("a"), newToken("c", { createdAt: 20 }), newToken("b", { createdAt: 30, grants: [] })];
+      for (const token of [...tokens].reverse()) await db.directory.createToken(token);
+      await db.directory.createToken(newToken("x", { project: "q" }));
+      expect(await db.directory.listTokens("p")).toStrictEqual(tokens);
+      expect(await db.directory.listTokens("r")).toBeNull();
+      await db.directory.deleteToken("q", "x");
+      expect(await db.directory.listTokens("q")).toEqual([]);
+    });
+
+    test("die with the token that minted them, however far up, and nothing else does", async () => {
+      const minters = { a: null, b: "a", c: "b", d: "b", e: "c", f: null, g: "f" };
+      for (const [id, mintedBy] of Object.entries(minters)) await db.directory.createToken(newToken(id, { mintedBy }));
+      expect(await db.directory.deleteToken("q", "b")).toBe(false);
+      expect(await db.directory.deleteToken("p", "nothing")).toBe(false);
+      expect(await db.directory.deleteToken("p", "b")).toBe(true);
+      expect(await db.directory.deleteToken("p", "e")).toBe(false);
+      expect((await db.directory.listTokens("p"))?.map(({ id }) => id)).toEqual(["a", "f", "g"]);
+      expect((await db.directory.findToken("g"))?.grants).toEqual([{ stores: ["*"], permissions: ["read"] }]);
+      // Its grants went too: another token of that id has its own only.
+      await db.directory.createToken(newToken("b", { grants: [{ stores: ["x"], permissions: ["delete"] }] }));
+      expect((await db.directory.findToken("b"))?.grants).toEqual([{ stores: ["x"], permissions: ["delete"] }]);
+    });
+
+    test("cannot be minted by a token that was deleted meanwhile, or by another project's", async () => {
+      await db.directory.createToken(newToken("a"));
+      await db.directory.createToken(newToken("x", { project: "q" }));
+      const [, minted] = await Promise.all([
+        db.directory.deleteToken("p", "a"),
+        db.directory.createToken(newToken("b", { mintedBy: "a" })),
+      ]);
+      expect(minted).toBe(false);
+      expect(await db.directory.createToken(newToken("c", { mintedBy: "x" }))).toBe(false);
+      expect(await db.directory.listTokens("p")).toEqual([]);
+    });
+  });
+
+  test("settings of the server are kept and replaced", async () => {
+    expect(await db.directory.getSetting("a")).toBeNull();
+    await db.directory.setSetting("a", "1");
+    await db.directory.setSetting("b", "2");
+    await db.directory.setSetting("a", "");
+    await db.close();
+    db = await world.open();
+    expect([await db.directory.getSetting("a"), await db.directory.getSetting("b")]).toEqual(["", "2"]);
+  });
+}
