@@ -1,0 +1,37 @@
+/** `npm run bench`: measures what ships against baselines of the same run, and prints one table; bench/README.md. */
+
+import { formatMachine, formatTable } from "./table.ts";
+import { describeMachine } from "./machine.ts";
+import { type Plan, type RowResult, isMet } from "./measure.ts";
+import { readOptions } from "./options.ts";
+import { loadPeer } from "./peer.ts";
+import { p1 } from "./rows/p1.ts";
+import { p2 } from "./rows/p2.ts";
+import { p3 } from "./rows/p3.ts";
+import { p7 } from "./rows/p7.ts";
+import { p8 } from "./rows/p8.ts";
+
+const ROWS: Record<string, (plan: Plan) => Promise<RowResult>> = { P1: p1, P2: p2, P3: p3, P7: p7, P8: p8 };
+/** Rows that the peer's published client has a part in; of its server nothing is published that could be measured here. */
+const WITH_PEER = new Set(["P1", "P2"]);
+
+const options = readOptions(process.argv.slice(2), Object.keys(ROWS));
+const peer = options.only.some((row) => WITH_PEER.has(row)) ? await loadPeer() : null;
+
+const machine = describeMachine();
+const results: RowResult[] = [];
+for (const row of options.only) {
+  process.stderr.write(`Measuring ${row} …\n`);
+  const run = ROWS[row];
+  if (run !== undefined) results.push(await run({ ...options, peer }));
+}
+const measures = results.flatMap((result) => result.measures);
+const notes = results.flatMap((result) => result.notes);
+
+if (options.json) {
+  const judged = measures.map((measure) => ({ ...measure, met: isMet(measure) }));
+  process.stdout.write(`${JSON.stringify({ machine, measures: judged, notes }, null, 2)}\n`);
+} else {
+  const text = ["", formatMachine(machine), "", formatTable(measures), "", ...notes, ""];
+  process.stdout.write(text.join("\n"));
+}

@@ -1,0 +1,103 @@
+/** The load generator, in a process of its own: 64 connections that each send the next request when they have an answer. */
+
+import { randomBytes, randomFillSync, randomInt } from "node:crypto";
+
+import {
+  DEFAULT_PROJECT,
+  KEY_HASH_BYTES,
+  RECORD_FORMAT,
+  RECORD_MEDIA_TYPE,
+  RECORD_SUITE,
+  RecordState,
+  encodeKeyHash,
+  recordPath,
+} from "@tacenda/protocol";
+
+import { RECORD_BYTES, STORE } from "../fixture.ts";
+import { answerParent } from "./child.ts";
+import { Connection } from "./connection.ts";
+import type { Target } from "./contender.ts";
+
+const CONNECTIONS = 64;
+const CREATED = 201;
+
+export interface Load {
+  target: Target;
+  method: "GET" | "PUT";
+  seconds: number;
+}
+
+export interface LoadResult {
+  requests: number;
+  seconds: number;
+  /** Share of one core that the generator itself used: near 1, it is the generator that is measured. */
+  generatorLoad: number;
+}
+
+/** Hashes that `fill` has written; what GETs ask for. */
+const written: Uint8Array[] = [];
+
+const handlers = {
+  /** Writes `count` records to read later. */
+  async fill({ target, count }: { target: Target; count: number }): Promise<void> {
+    const put = puts(target, (hash) => written.push(hash));
+    let left = count;
+    await drive(target, CREATED, () => (left-- > 0 ? put() : null));
+  },
+
+  async load({ target, method, seconds }: Load): Promise<LoadResult> {
+    const next = method === "GET" ? gets(target) : puts(target);
+    const start = performance.now();
+    const before = process.cpuUsage();
+    const deadline = start + seconds * 1000;
+    const status = method === "GET" ? 200 : CREATED;
+    const requests = await drive(target, status, () => (performance.now() < deadline ? next() : null));
+    const { user, system } = process.cpuUsage(before);
+    const milliseconds = performance.now() - start;
+    return { requests, seconds: milliseconds / 1000, generatorLoad: (user + system) / 1000 / milliseconds };
+  },
+};
+
+export type GeneratorHandlers = typeof handlers;
+answerParent(handlers);
+
+/** How many requests were answered. */
+async function drive({ url }: Target, status: number, next: () => Buffer | null): Promise<number> {
+  const connections = await Promise.all(Array.from({ length: CONNECTIONS }, () => Connection.open(url, status)));
+  const counts = await Promise.all(connections.map((connection) => connection.run(next)));
+  return counts.reduce((sum, count) => sum + count, 0);
+}
+
+/** Reads of written records, uniformly at random. */
+function gets(target: Target): () => Buffer {
+  const requests = written.map((hash) => Buffer.from(`${head("GET", hash, target)}\r\n`));
+  return () => requests[randomInt(requests.length)] ?? requests[0] ?? Buffer.alloc(0);
+}
+
+/** First writes of random hashes, each with a body of its own that looks like a sealed record. */
+function puts(target: Target, onHash?: (hash: Uint8Array) => void): () => Buffer {
+  const example = head("PUT", randomBytes(KEY_HASH_BYTES), target);
+  const condition = `If-None-Match: *\r\nContent-Type: ${RECORD_MEDIA_TYPE}\r\nContent-Length: ${RECORD_BYTES}\r\n\r\n`;
+  const template = Buffer.from(example + condition + "\0".repeat(RECORD_BYTES));
+  const body = template.length - RECORD_BYTES;
+  const hashAt = example.indexOf(" HTTP/1.1") - 43;
+  return () => {
+    const request = Buffer.from(template);
+    const hash = randomBytes(KEY_HASH_BYTES);
+    onHash?.(hash);
+    request.write(encodeKeyHash(hash), hashAt, "latin1");
+    randomFillSync(request, body);
+    request[body] = RECORD_FORMAT;
+    request[body + 1] = RECORD_SUITE;
+    request[body + 2] = RecordState.value;
+    // Expires never.
+    request.fill(0, body + 3, body + 11);
+    return request;
+  };
+}
+
+/** Request line and headers, up to where more headers can follow. */
+function head(method: string, hash: Uint8Array, { url, token }: Target): string {
+  const path = `/${recordPath(DEFAULT_PROJECT, STORE, hash)}`;
+  return `${method} ${path} HTTP/1.1\r\nHost: ${new URL(url).host}\r\nAuthorization: Bearer ${token}\r\n`;
+}

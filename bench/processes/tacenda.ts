@@ -1,0 +1,31 @@
+/** The server under test, in a process of its own: SQLite in a fresh folder, a store, and a token for it. */
+
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+
+import { generateSecret } from "@tacenda/sdk";
+import { TacendaAdmin } from "@tacenda/sdk/admin";
+import { startServer } from "@tacenda/server";
+
+import { STORE } from "../fixture.ts";
+import { answerParent } from "./child.ts";
+import { type ServerHandlers, usedCpu } from "./contender.ts";
+
+const dataDir = await mkdtemp(join(tmpdir(), "tacenda-bench-"));
+// A generated secret is long and random enough to serve as the root token.
+const rootToken = generateSecret();
+const server = await startServer({ dataDir, port: 0, rootToken });
+const admin = new TacendaAdmin({ url: server.url, token: rootToken });
+await admin.stores.create(STORE);
+const { token } = await admin.tokens.create("bench", [{ stores: [STORE], permissions: ["read", "write"] }]);
+
+const handlers: ServerHandlers = {
+  target: () => Promise.resolve({ url: server.url, token }),
+  cpu: usedCpu,
+};
+
+answerParent(handlers, async () => {
+  await server.close();
+  await rm(dataDir, { recursive: true });
+});

@@ -1,0 +1,82 @@
+/** P1: a client's work for a cold `setValue` and `getValue`, in units. The process's first call is reported apart. */
+
+import { SECRET, VALUE, memoryStore, requireValue } from "../fixture.ts";
+import { type Measure, type Plan, type RowResult, compare, interleave, ratio, roundsOf, timed } from "../measure.ts";
+import { MemoryServer } from "../memory-server.ts";
+import type { PeerClient } from "../peer.ts";
+import type { FirstCall, FirstCallHandlers } from "../processes/first-call.ts";
+import { startProcess } from "../processes/parent.ts";
+import { summarize } from "../stats.ts";
+import { timeUnit } from "../unit.ts";
+
+const WARM_UPS = 3;
+const TARGET = { bound: "at most", value: 1.05 } as const;
+
+export async function p1(plan: Plan): Promise<RowResult> {
+  const rounds = roundsOf(plan, 60, 10);
+  const server = new MemoryServer();
+  await prepare(server, WARM_UPS + rounds);
+  const store = memoryStore(server.fetch);
+  const peer = plan.peer && (await peerCalls(plan.peer, WARM_UPS + rounds));
+
+  const { unit, set, get, peerSet, peerGet } = await interleave(rounds, WARM_UPS, {
+    unit: timeUnit,
+    set: (round) => timed(() => store.setValue(`set/${round}`, VALUE)),
+    get: (round) => timed(async () => requireValue(await store.getValue(`get/${round}`))),
+    peerSet: (round) => timed(() => peer?.set(`set/${round}`) ?? Promise.resolve()),
+    peerGet: (round) => timed(() => peer?.get(round) ?? Promise.resolve()),
+  });
+
+  const measure = (what: string, ours: number[], peers: number[]) => ({
+    row: "P1",
+    what,
+    unit: "units" as const,
+    ours: compare(ours, unit, ratio),
+    target: TARGET,
+    peer: peer && compare(peers, unit, ratio),
+  });
+  return {
+    measures: [
+      measure("cold setValue", set, peerSet),
+      measure("cold getValue", get, peerGet),
+      await firstCalls("setValue", server, roundsOf(plan, 9, 3)),
+      await firstCalls("getValue", server, roundsOf(plan, 9, 3)),
+    ],
+    notes: [`P1: one unit took ${summarize(unit).median.toFixed(1)} ms (median of ${rounds}).`],
+  };
+}
+
+/** Writes `count` records with another client, so that the one we measure meets them cold. */
+async function prepare(server: MemoryServer, count: number): Promise<void> {
+  const writer = memoryStore(server.fetch);
+  for (let round = 0; round < count; round++) await writer.setValue(`get/${round}`, VALUE);
+}
+
+/** What the peer's client does for a set and a successful get. */
+async function peerCalls(peer: PeerClient, count: number) {
+  const secret = "the-peer-s-secret-of-the-benchmark";
+  const encrypted: string[] = [];
+  for (let round = 0; round < count; round++) encrypted.push(await peer.encryptValue(secret, `get/${round}`, VALUE));
+  return {
+    set: async (key: string) => {
+      await peer.hashKey(secret, key);
+      await peer.encryptValue(secret, key, VALUE);
+    },
+    get: async (round: number) => {
+      await peer.hashKey(secret, `get/${round}`);
+      requireValue(await peer.decryptValue(secret, `get/${round}`, encrypted[round] ?? ""));
+    },
+  };
+}
+
+/** The very first call of fresh processes. */
+async function firstCalls(call: FirstCall["call"], { records }: MemoryServer, rounds: number): Promise<Measure> {
+  const key = call === "setValue" ? "set/first" : "get/0";
+  const ratios: number[] = [];
+  for (let round = 0; round < rounds; round++) {
+    const child = startProcess<FirstCallHandlers>("first-call.ts");
+    ratios.push(await child.ask("firstCall", { call, key, secret: SECRET, records }));
+    await child.stop();
+  }
+  return { row: "P1", what: `a process's first ${call}`, unit: "units", ours: summarize(ratios) };
+}
