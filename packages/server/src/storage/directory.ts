@@ -58,7 +58,7 @@ export interface Directory {
   /** Whether any wrapped key refers to a key provider: then that provider is needed. */
   keyProviders(): Promise<string[]>;
 
-  /** False when the project does not exist. */
+  /** False when the project does not exist, or has no token `mintedBy` (any more). */
   createToken(token: TokenRow): Promise<boolean>;
   findToken(id: string): Promise<TokenRow | null>;
   listTokens(project: string): Promise<TokenRow[] | null>;

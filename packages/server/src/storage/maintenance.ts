@@ -14,7 +14,7 @@ export interface ScannedRow {
 export type ScanCursor = Omit<ScannedRow, "body"> | null;
 
 export interface MaintenanceStore {
-  /** Up to `limit` rows in key order, after `cursor`. */
+  /** Up to `limit` rows in key order, after `cursor`; rows of destroyed stores are among them until they are purged. */
   scan(cursor: ScanCursor, limit: number): Promise<{ rows: ScannedRow[]; next: ScanCursor }>;
   /** Deletes up to `limit` rows of stores that were destroyed; returns how many went. 0 means there are none left. */
   purgeDestroyed(limit: number): Promise<number>;

@@ -67,7 +67,9 @@ export type CommitResult = { applied: true } | { applied: false; conflicts: numb
 export interface RecordStore {
   /**
    * Reads records in the order asked; null where the id never existed. Every answer is of one committed state; a read
-   * that begins after a commit was acknowledged sees it.
+   * that begins after a commit was acknowledged sees it. At most 256 refs (RangeError).
+   *
+   * @throws {StorageError}
    */
   read(refs: readonly ReadRef[]): Promise<(StoredRecord | null)[]>;
 
@@ -76,6 +78,7 @@ export interface RecordStore {
    * with no other commit in between. When the promise resolves with `applied: true`, the write is durable: it survives
    * kill -9 and power loss.
    *
+   * @throws {RangeError} when an id comes twice, or an operation is not what its comments say; nothing is written.
    * @throws {StaleKeyError} when a data-key version no longer accepts writes, or its store is gone; nothing is written.
    * @throws {StorageFullError} when the disk or the database has no room; nothing is written.
    * @throws {StorageError} on any other failure. Unless `outcome` is "none" the write may have happened.

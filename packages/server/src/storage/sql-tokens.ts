@@ -47,6 +47,7 @@ export async function projectTokens(db: Kysely<Schema>, project: string): Promis
   return toTokens(rows);
 }
 
+/** The subject's type is written out, not a parameter: see selectOne in sql-record-store.ts. */
 function withGrants(db: Kysely<Schema>, tokens: SelectQueryBuilder<Schema, "tokens", Selectable<TokensTable>>) {
   return db
     .selectFrom(tokens.as("t"))
