@@ -14,7 +14,7 @@ export const ROOT_TOKEN = "root-token-for-tests-0123456789abcdef";
 /** The clock of the world at its start, milliseconds since the epoch. */
 export const START = 1_800_000_000_000;
 
-export interface CallOptions {
+interface CallOptions {
   token?: string | undefined;
   headers?: Record<string, string>;
   json?: unknown;

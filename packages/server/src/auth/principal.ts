@@ -21,7 +21,7 @@ export const ROOT: Principal = { type: "root", id: "root", project: null, grants
 export const NOBODY: Principal = { type: "token", id: "", project: null, grants: [], expiresAt: null };
 
 /** Whether a store pattern (an exact id, `*`, or `prefix*`) names `store`. */
-export function matchesStore(pattern: string, store: string): boolean {
+function matchesStore(pattern: string, store: string): boolean {
   return pattern.endsWith("*") ? store.startsWith(pattern.slice(0, -1)) : pattern === store;
 }
 

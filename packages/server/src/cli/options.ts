@@ -4,7 +4,7 @@ import { Command, InvalidArgumentError, Option } from "commander";
 
 import { DEFAULT_MAX_CONNECTIONS, type ServerOptions } from "../server.js";
 
-export const LOG_LEVELS = ["trace", "debug", "info", "warn", "error", "fatal", "silent"] as const;
+const LOG_LEVELS = ["trace", "debug", "info", "warn", "error", "fatal", "silent"] as const;
 export type LogLevel = (typeof LOG_LEVELS)[number];
 
 /** What the flags of `serve` and `dev` come to. */

@@ -20,7 +20,7 @@ function describe(issue: z.core.$ZodIssue): string {
  * Parses a body.
  * @throws {HttpError} `invalid_request` when it is not UTF-8, not JSON, or not what `schema` says.
  */
-export function parseJson<Schema extends z.ZodType>(schema: Schema, body: Uint8Array): z.output<Schema> {
+function parseJson<Schema extends z.ZodType>(schema: Schema, body: Uint8Array): z.output<Schema> {
   let value: unknown;
   try {
     value = JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(body));

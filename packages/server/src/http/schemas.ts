@@ -53,7 +53,7 @@ export const newToken = z.strictObject({
   grants: z.array(grant).min(1).max(MAX_GRANTS),
   expiresAt: time.optional(),
 });
-export const tokenInfo = z.strictObject({
+const tokenInfo = z.strictObject({
   id: z.string(),
   name: z.string(),
   grants: z.array(grant),
