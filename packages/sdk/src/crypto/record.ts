@@ -5,6 +5,7 @@ import { hkdf } from "@noble/hashes/hkdf.js";
 import { sha256 } from "@noble/hashes/sha2.js";
 import {
   HEAD_BYTES,
+  MAX_RECORD_BYTES,
   MIN_RECORD_BYTES,
   RECORD_FORMAT,
   RECORD_SUITE,
@@ -73,7 +74,7 @@ export function sealRecord(
 
 /** Opens a record as the version that `place` names. */
 export function openRecord(keys: RecordKeys, place: RecordPlace, record: Uint8Array): OpenedRecord | OpenFault {
-  if (record.length < MIN_RECORD_BYTES) return "unsupported_format";
+  if (record.length < MIN_RECORD_BYTES || record.length > MAX_RECORD_BYTES) return "unsupported_format";
   const head = readHead(record);
   if (typeof head === "string") return head;
   const context = sealContext(keys, place, head);

@@ -1,3 +1,4 @@
+import { MAX_RECORD_BYTES } from "@tacenda/protocol";
 import { expect, test } from "vitest";
 
 import { recordKeys } from "../../src/crypto/derive.js";
@@ -38,6 +39,12 @@ test("a record sealed under one key opens under no other, and its commitment dec
     expect(verifyHead(other, place, record.subarray(0, 75))).toBe("record_open");
   }
   expect(verifyHead(keys, place, record.subarray(0, 75))).toMatchObject({ version: 1, state: 0, expiresAt: 0 });
+});
+
+test("a record longer than any is of no known format", () => {
+  const record = new Uint8Array(MAX_RECORD_BYTES + 1).fill(1, 0, 3);
+  expect(openRecord(keys, place, record)).toBe("unsupported_format");
+  expect(openRecord(keys, place, record.subarray(1))).toBe("record_open");
 });
 
 test("what is opened is a copy: it lives on when the answer's buffer is used again", () => {
