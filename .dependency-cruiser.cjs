@@ -55,7 +55,8 @@ module.exports = {
     },
     {
       name: "independent-implementations",
-      comment: "The reference and the minimal client are written from spec/ alone: node:crypto and fetch, nothing of ours.",
+      comment:
+        "The reference and the minimal client are written from spec/ alone: node:crypto and fetch, nothing of ours.",
       severity: "error",
       from: { path: "^tests/reference/(reference|minimal-client)\\.ts$" },
       to: { pathNot: "^(crypto|node:crypto)$" },
