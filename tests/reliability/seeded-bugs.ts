@@ -1,0 +1,14 @@
+/** The bugs that this suite must catch, as edits of the built server. */
+
+import type { Edit } from "../seeded-server.ts";
+
+/** SQLite syncs the write-ahead log at checkpoints only. The setting and its reading back are one line. */
+export const SYNCHRONOUS_NORMAL: Edit = { find: '["synchronous", "full", 2]', replace: '["synchronous", "normal", 1]' };
+
+/** Writers are told that their write is durable a moment before it is committed. */
+export const ACKNOWLEDGE_BEFORE_COMMIT: Edit = {
+  find: "for (const job of group) done.push(await job.run(transaction));",
+  replace:
+    "for (const job of group) (await job.run(transaction))();\n" +
+    "        await new Promise((resolve) => setTimeout(resolve, 20));",
+};

@@ -1,0 +1,90 @@
+/** The built `tacenda-server` as a process of its own, for tests that read its output, trace it or kill it. */
+
+import { spawn, type ChildProcess } from "node:child_process";
+import { once } from "node:events";
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+
+import { onTestFinished } from "vitest";
+
+/** The command as it is published. */
+export const SERVER_BIN = join(import.meta.dirname, "../packages/server/bin/tacenda-server.js");
+
+/** Milliseconds a server may take to listen, tracing and a busy machine included. */
+const START_LIMIT = 30_000;
+
+export interface ProcessOptions {
+  dataDir: string;
+  /** Another build than the repository's. */
+  bin?: string;
+  flags?: readonly string[];
+  rootToken?: string;
+  /** A command and its flags that run the server under them, for instance a tracer. */
+  wrapper?: readonly string[];
+}
+
+export interface ServerProcess {
+  url: string;
+  metricsUrl: string | null;
+  /** Everything written to stdout and stderr so far. */
+  output(): string;
+  /** Sends the signal and resolves when the process, and whatever wraps it, is gone and all output was read. */
+  end(signal: "SIGTERM" | "SIGKILL"): Promise<void>;
+}
+
+/** A fresh folder, removed when the test ends. */
+export async function freshFolder(): Promise<string> {
+  const folder = await mkdtemp(join(tmpdir(), "tacenda-"));
+  onTestFinished(() => rm(folder, { recursive: true, force: true }));
+  return folder;
+}
+
+/**
+ * Starts a server on a free port and resolves when it listens. It is killed when the test ends.
+ * @throws {Error} with the process's output, when it ends instead.
+ */
+export async function spawnServer(options: ProcessOptions): Promise<ServerProcess> {
+  const { dataDir, bin = SERVER_BIN, flags = [], rootToken, wrapper = [] } = options;
+  const command = [...wrapper, process.execPath, bin, "--port", "0", "--data-dir", dataDir, ...flags];
+  const child = spawn(command[0] ?? "", command.slice(1), {
+    stdio: ["ignore", "pipe", "pipe"],
+    env: { PATH: process.env["PATH"], ...(rootToken !== undefined && { TACENDA_ROOT_TOKEN: rootToken }) },
+  });
+  // "close" comes after "exit", when nobody holds the pipes any more: not even a server that outlived its tracer.
+  const closed = once(child, "close");
+  onTestFinished(async () => {
+    child.kill("SIGKILL");
+    await closed;
+  });
+  let text = "";
+  child.stdout.setEncoding("utf8").on("data", (part: string) => (text += part));
+  child.stderr.setEncoding("utf8").on("data", (part: string) => (text += part));
+  const listening = await listeningLine(child, () => text, closed);
+  return {
+    ...listening,
+    output: () => text,
+    async end(signal) {
+      child.kill(signal);
+      await closed;
+    },
+  };
+}
+
+async function listeningLine(
+  child: ChildProcess,
+  output: () => string,
+  closed: Promise<unknown>,
+): Promise<Pick<ServerProcess, "url" | "metricsUrl">> {
+  const deadline = AbortSignal.timeout(START_LIMIT);
+  for (;;) {
+    const line = /^\{.*"msg":"listening"\}$/m.exec(output())?.[0];
+    if (line !== undefined) return JSON.parse(line) as Pick<ServerProcess, "url" | "metricsUrl">;
+    if (child.exitCode !== null || child.signalCode !== null) {
+      await closed;
+      throw new Error(`The server ended instead of listening: ${output()}`);
+    }
+    deadline.throwIfAborted();
+    await new Promise((resolve) => setTimeout(resolve, 20));
+  }
+}
