@@ -174,14 +174,13 @@ export function recordsContract(create: () => Promise<TestDatabase>): void {
 
   describe("batches", () => {
     test("write everything or nothing, and name every conflict by its place", async () => {
-      const refs = Array.from({ length: 8 }, () => newRef());
-      const taken = [refs[1], refs[6]].map((ref) => ref ?? newRef());
-      for (const ref of taken) await db.records.commit([write(ref, 1)]);
+      const refs = Array.from({ length: 16 }, () => newRef());
+      const isTaken = (_: unknown, index: number) => index % 2 === 1;
+      for (const ref of refs.filter(isTaken)) await db.records.commit([write(ref, 1)]);
       const batch = refs.map((ref) => write(ref, 1));
-      expect(await db.records.commit(batch)).toEqual({ applied: false, conflicts: [1, 6] });
-      const found = await db.records.read(refs);
-      expect(found.map((record) => record !== null)).toEqual([0, 1, 0, 0, 0, 0, 1, 0].map(Boolean));
-      const mended = refs.map((ref) => write(ref, taken.includes(ref) ? 2 : 1));
+      expect(await db.records.commit(batch)).toEqual({ applied: false, conflicts: [1, 3, 5, 7, 9, 11, 13, 15] });
+      expect((await db.records.read(refs)).map((record) => record !== null)).toEqual(refs.map(isTaken));
+      const mended = refs.map((ref, index) => write(ref, isTaken(ref, index) ? 2 : 1));
       expect(await db.records.commit(mended)).toEqual({ applied: true });
       expect(await db.records.read(refs)).not.toContain(null);
     });

@@ -6,11 +6,14 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 
 import BetterSqlite3 from "better-sqlite3";
+import { Kysely, sql } from "kysely";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 
 import { NewerDatabaseError } from "../../src/storage/database.js";
 import { StorageError, StorageFullError } from "../../src/storage/record-store.js";
+import type { Schema } from "../../src/storage/schema.js";
 import { openConnection } from "../../src/storage/sqlite-connection.js";
+import { sqliteDialect } from "../../src/storage/sqlite-dialect.js";
 import { createSqliteDatabase, openSqlite } from "../../src/storage/sqlite.js";
 import { storageContract } from "./contract.js";
 import { bytes, currentOf, newRef, write, writeVersions } from "./world.js";
@@ -147,6 +150,51 @@ describe("transactions", () => {
     const results = await Promise.all(Array.from({ length: 6 }, () => db.records.commit([big()])));
     expect(results).toEqual(Array.from({ length: 6 }, () => ({ applied: true })));
     expect(transactionsInLog() - start).toBe(3);
+    await db.close();
+  });
+
+  test("nothing is read that is not committed", async () => {
+    const writer = openConnection(file, "writer");
+    const db = await createSqliteDatabase(writer, openConnection(file, "reader"));
+    const ref = newRef();
+    await writeVersions(db, ref, 1);
+    writer.exec("begin immediate; update records set version = 9");
+    expect((await currentOf(db, ref))?.version).toBe(1);
+    writer.exec("rollback");
+    await db.close();
+  });
+
+  test("one takes the write lock as it begins, and binds integers as integers", async () => {
+    const writer = openConnection(file, "writer");
+    const other = openConnection(file, "writer");
+    other.pragma("busy_timeout = 0");
+    const db = new Kysely<Schema>({ dialect: sqliteDialect(writer) });
+    await db.transaction().execute(async (transaction) => {
+      expect(() => other.exec("begin immediate")).toThrow(/locked/);
+      const { rows } = await sql`select typeof(${Number.MAX_SAFE_INTEGER}) as type`.execute(transaction);
+      expect(rows).toEqual([{ type: "integer" }]);
+    });
+    other.exec("begin immediate");
+    other.close();
+    writer.close();
+  });
+
+  test("a failing COMMIT acknowledges nothing, is of unknown outcome, and the next one works", async () => {
+    const writer = openConnection(file, "writer");
+    const db = await createSqliteDatabase(writer, openConnection(file, "reader"));
+    writer.exec(`
+      create table parent (id integer primary key);
+      create table child (id integer references parent (id) deferrable initially deferred);
+      create trigger orphan after insert on records begin insert into child values (1); end;
+    `);
+    const ref = newRef();
+    await expect(db.records.commit([write(ref, 1)])).rejects.toMatchObject({
+      name: "StorageError",
+      outcome: "unknown",
+    });
+    expect(await currentOf(db, ref)).toBeNull();
+    writer.exec("drop trigger orphan");
+    expect(await db.records.commit([write(ref, 1)])).toEqual({ applied: true });
     await db.close();
   });
 
