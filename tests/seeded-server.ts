@@ -32,5 +32,8 @@ async function applyOnce(folder: string, { find, replace }: Edit): Promise<void>
   const count = texts.reduce((sum, text) => sum + text.split(find).length - 1, 0);
   if (count !== 1) throw new Error(`The planted bug applies ${count} times instead of once; adapt it to: ${find}`);
   const index = texts.findIndex((text) => text.includes(find));
-  await writeFile(files[index] ?? "", (texts[index] ?? "").replace(find, () => replace));
+  await writeFile(
+    files[index] ?? "",
+    (texts[index] ?? "").replace(find, () => replace),
+  );
 }

@@ -4,6 +4,7 @@ import { spawnSync } from "node:child_process";
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 
+import { HEAD_BYTES, PAYLOAD_OVERHEAD_BYTES, TAG_BYTES, paddedLength } from "@tacenda/protocol";
 import { Tacenda, generateSecret } from "@tacenda/sdk";
 import { TacendaAdmin } from "@tacenda/sdk/admin";
 import { describe, expect, test } from "vitest";
@@ -17,6 +18,9 @@ const ROOT_TOKEN = "root-token-of-the-durability-test-0123456789";
 const SEQUENTIAL = 20;
 const WRITERS = 8;
 const WRITES_EACH = 10;
+/** Large, so that what the log holds besides the records does not hide a missing one. */
+const VALUE_BYTES = 131_072;
+const RECORD_BYTES = HEAD_BYTES + paddedLength(PAYLOAD_OVERHEAD_BYTES + VALUE_BYTES) + TAG_BYTES;
 
 const traceable = spawnSync("strace", ["-V"]).status === 0;
 
@@ -32,7 +36,7 @@ async function traceWrites(bin: string): Promise<Durability> {
     secret: generateSecret(),
     stretch: "store",
   });
-  const write = (key: string) => store.setValue(key, "v".repeat(300));
+  const write = (key: string) => store.setValue(key, "v".repeat(VALUE_BYTES));
   for (let index = 0; index < SEQUENTIAL; index++) await write(`alone-${index % 5}`);
   await Promise.all(
     Array.from({ length: WRITERS }, async (_, writer) => {
@@ -40,7 +44,7 @@ async function traceWrites(bin: string): Promise<Durability> {
     }),
   );
   await server.end("SIGTERM");
-  return analyseTrace(await readFile(trace, "utf8"));
+  return analyseTrace(await readFile(trace, "utf8"), RECORD_BYTES);
 }
 
 async function traceBug(bug: Edit): Promise<Durability> {
@@ -63,7 +67,6 @@ describe("an acknowledged write is on the disk", () => {
     ["synchronous=NORMAL", SYNCHRONOUS_NORMAL],
     ["acknowledging before the commit", ACKNOWLEDGE_BEFORE_COMMIT],
   ])("this suite catches %s", async (_, bug) => {
-    const { acknowledged, early } = await traceBug(bug);
-    expect(early.length).toBeGreaterThan(acknowledged / 2);
+    expect((await traceBug(bug)).early).not.toEqual([]);
   });
 });

@@ -9,7 +9,7 @@ const WRITE = '7 pwrite64(27</data/tacenda.db-wal>, "x"..., 4096, 32) = 4096';
 const SYNC = "7 fdatasync(27</data/tacenda.db-wal>) = 0";
 const ANSWER = '7 write(30<socket:[5]>, "HTTP/1.1 201 Created\\r\\ncache-control: no-store"..., 269) = 269';
 
-const verdict = (...lines: string[]) => analyseTrace(lines.join("\n"));
+const verdict = (...lines: string[]) => analyseTrace(lines.join("\n"), 4_096);
 
 describe("the reader of traces", () => {
   test("accepts a write that was synced before its answer", () => {
@@ -18,7 +18,15 @@ describe("the reader of traces", () => {
 
   test("accepts one sync for two writers", () => {
     const second = (line: string) => line.replace("30<socket:[5]>", "31<socket:[6]>");
-    expect(verdict(PUT, second(PUT), WRITE, SYNC, ANSWER, second(ANSWER))).toEqual({ acknowledged: 2, early: [] });
+    const lines = [PUT, second(PUT), WRITE, WRITE, SYNC, ANSWER, second(ANSWER)];
+    expect(verdict(...lines)).toEqual({ acknowledged: 2, early: [] });
+  });
+
+  test("finds an answer that profits from another write's sync", () => {
+    const late = [PUT, WRITE, SYNC, ANSWER];
+    const second = (line: string) => line.replace("30<socket:[5]>", "31<socket:[6]>");
+    expect(verdict(PUT, second(PUT), WRITE, SYNC, ANSWER, second(ANSWER)).early).toHaveLength(1);
+    expect(verdict(WRITE, WRITE, SYNC, ...late, ...late).early).toEqual([]);
   });
 
   test("a sync that has begun is none yet", () => {

@@ -58,7 +58,7 @@ async function openProvider(database: Database, file: string): Promise<KeyProvid
   if (needed.length > 0 && !existsSync(file)) {
     throw new StartupError(
       `The keyring is missing, and without it nothing in this database can be opened (it needs ${needed.join(", ")}). ` +
-        "Restore the keyring file, or name it with --keyring.",
+        `Restore the file ${file}, or name the keyring with --keyring.`,
     );
   }
   const provider = await openKeyring(file, { create: needed.length === 0 });
