@@ -50,7 +50,8 @@ function spread({ p10, p90 }: Summary): string {
   return `${digits(p10)} – ${digits(p90)}`;
 }
 
-/** Three significant digits where there are decimals. */
+/** Two to three significant digits. */
 function digits(value: number): string {
+  if (value > 0 && value < 0.1) return value.toPrecision(2);
   return value >= 100 ? value.toFixed(0) : value >= 10 ? value.toFixed(1) : value.toFixed(2);
 }
