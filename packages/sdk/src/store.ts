@@ -3,9 +3,9 @@
 import { MAX_VERSION, RecordState, type Grant } from "@tacenda/protocol";
 
 import { delay, orAborted } from "./concurrency.js";
-import { utf8, textOrNull } from "./crypto/bytes.js";
+import { utf8 } from "./crypto/bytes.js";
 import type { RecordKeys } from "./crypto/derive.js";
-import { type Payload, ValueKind, parseMetadata } from "./crypto/payload.js";
+import type { Payload } from "./crypto/payload.js";
 import type { VerifiedHead } from "./crypto/record.js";
 import type { Entry } from "./entry.js";
 import {
@@ -234,14 +234,14 @@ function entryOf(found: Found): Entry | null {
   if (found.gone) {
     return { state: head.state === RecordState.tombstone ? "deleted" : "expired", value: null, version, expiresAt };
   }
-  const { kind, value, metadata, sealedAt } = found.record.payload;
+  const { text, value, metadataObject, sealedAt } = found.record.payload;
   return {
     state: "live",
-    value: kind === ValueKind.text ? (textOrNull(value) ?? "") : value.slice(),
+    value: text ?? value.slice(),
     version,
     sealedAt: new Date(sealedAt),
     expiresAt,
-    metadata: parseMetadata(metadata) ?? {},
+    metadata: metadataObject,
     claimed: found.claimed,
   };
 }

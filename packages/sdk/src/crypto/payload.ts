@@ -18,6 +18,14 @@ export interface Payload {
   value: Uint8Array;
 }
 
+/** A payload that was read back, with what had to be decoded to check it. */
+export interface DecodedPayload extends Payload {
+  /** The value as text, or null when its kind is bytes. */
+  text: string | null;
+  /** What the metadata bytes hold; empty for none. */
+  metadataObject: Record<string, unknown>;
+}
+
 /** The padded payload. The caller has checked the sizes. */
 export function encodePayload({ kind, sealedAt, metadata, value }: Payload): Bytes {
   const bytes = new Uint8Array(paddedLength(PAYLOAD_OVERHEAD_BYTES + metadata.length + value.length));
@@ -32,7 +40,7 @@ export function encodePayload({ kind, sealedAt, metadata, value }: Payload): Byt
 }
 
 /** Reads a padded payload back; null when it is not exactly what `encodePayload` makes of some payload. */
-export function decodePayload(bytes: Uint8Array): Payload | null {
+export function decodePayload(bytes: Uint8Array): DecodedPayload | null {
   if (bytes.length < PAYLOAD_OVERHEAD_BYTES) return null;
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
   const kind = view.getUint8(0);
@@ -47,13 +55,15 @@ export function decodePayload(bytes: Uint8Array): Payload | null {
   if ((kind !== ValueKind.text && kind !== ValueKind.bytes) || sealedAt > BigInt(MAX_TIME)) return null;
   const metadata = bytes.subarray(13, valueOffset);
   const value = bytes.subarray(valueOffset + 4, end);
-  if (kind === ValueKind.text && textOrNull(value) === null) return null;
-  if (metadataLength > 0 && parseMetadata(metadata) === null) return null;
-  return { kind, sealedAt: Number(sealedAt), metadata, value };
+  const text = kind === ValueKind.text ? textOrNull(value) : null;
+  if (kind === ValueKind.text && text === null) return null;
+  const metadataObject = metadataLength === 0 ? {} : parseMetadata(metadata);
+  if (metadataObject === null) return null;
+  return { kind, sealedAt: Number(sealedAt), metadata, value, text, metadataObject };
 }
 
 /** The JSON object that metadata bytes hold, or null when they hold anything else. */
-export function parseMetadata(bytes: Uint8Array): Record<string, unknown> | null {
+function parseMetadata(bytes: Uint8Array): Record<string, unknown> | null {
   const text = textOrNull(bytes);
   if (text === null) return null;
   try {

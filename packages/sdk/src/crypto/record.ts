@@ -16,7 +16,7 @@ import {
 
 import { type Bytes, concat, equalBytes, lp, u64, u8, utf8 } from "./bytes.js";
 import type { RecordKeys } from "./derive.js";
-import { type Payload, ValueKind, decodePayload, encodePayload } from "./payload.js";
+import { type DecodedPayload, type Payload, ValueKind, decodePayload, encodePayload } from "./payload.js";
 
 /** Where and as which version a record stands. All of it is bound into the seal. */
 export interface RecordPlace {
@@ -41,7 +41,7 @@ export interface VerifiedHead extends SealedState {
 }
 
 export interface OpenedRecord extends VerifiedHead {
-  payload: Payload;
+  payload: DecodedPayload;
 }
 
 /** Why bytes did not open. Everything behind the format bytes is one fault: an attacker learns nothing from which. */
@@ -122,7 +122,12 @@ function sealKeys(keys: RecordKeys, salt: Uint8Array, context: Uint8Array) {
   return { encKey: okm.subarray(0, 32), nonce: okm.subarray(32, 44), commitment: okm.subarray(44, 76) };
 }
 
-function decrypt(key: Uint8Array, nonce: Uint8Array, context: Uint8Array, ciphertext: Uint8Array): Payload | null {
+function decrypt(
+  key: Uint8Array,
+  nonce: Uint8Array,
+  context: Uint8Array,
+  ciphertext: Uint8Array,
+): DecodedPayload | null {
   try {
     return decodePayload(chacha20poly1305(key, nonce, context).decrypt(ciphertext));
   } catch {
