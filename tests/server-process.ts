@@ -49,7 +49,7 @@ export async function spawnServer(options: ProcessOptions): Promise<ServerProces
   const command = [...wrapper, process.execPath, bin, "--port", "0", "--data-dir", dataDir, ...flags];
   const child = spawn(command[0] ?? "", command.slice(1), {
     stdio: ["ignore", "pipe", "pipe"],
-    env: { PATH: process.env["PATH"], ...(rootToken !== undefined && { TACENDA_ROOT_TOKEN: rootToken }) },
+    env: { PATH: process.env.PATH, ...(rootToken !== undefined && { TACENDA_ROOT_TOKEN: rootToken }) },
   });
   // "close" comes after "exit", when nobody holds the pipes any more: not even a server that outlived its tracer.
   const closed = once(child, "close");

@@ -53,7 +53,7 @@ async function traceBug(bug: Edit): Promise<Durability> {
 
 describe("an acknowledged write is on the disk", () => {
   test("this machine has strace", (context) => {
-    if (!traceable && process.env["CI"] === undefined) context.skip("strace is not installed: install it to check");
+    if (!traceable && process.env.CI === undefined) context.skip("strace is not installed: install it to check");
     expect(traceable, "strace must be installed where CI is set").toBe(true);
   });
 

@@ -16,7 +16,7 @@ import { SERVER_BIN, freshFolder, spawnServer } from "../server-process.ts";
 import { Ledger } from "./ledger.ts";
 import { ACKNOWLEDGE_BEFORE_COMMIT } from "./seeded-bugs.ts";
 
-const ROUNDS = Number(process.env["TACENDA_KILL_ROUNDS"] ?? 3);
+const ROUNDS = Number(process.env.TACENDA_KILL_ROUNDS ?? 3);
 const ROOT_TOKEN = "root-token-of-the-kill-test-0123456789abcdef";
 const STORE = "ledger";
 const WRITERS = 8;

@@ -1,0 +1,192 @@
+/**
+ * A day in the life of a server, good and bad: every kind of call that the SDK makes and every kind of refusal, through a
+ * recording proxy; and all that can be seen of it afterwards.
+ */
+
+import { readFile, readdir } from "node:fs/promises";
+import { join } from "node:path";
+
+import { RECORD_MEDIA_TYPE } from "@tacenda/protocol";
+import { type Store, Tacenda, TacendaError, type TacendaErrorCode } from "@tacenda/sdk";
+import { TacendaAdmin } from "@tacenda/sdk/admin";
+
+import { freshFolder, spawnServer } from "../server-process.ts";
+import type { Canaries } from "./canaries.ts";
+import { misuse } from "./misuse.ts";
+import { openRecordingProxy } from "./recording-proxy.ts";
+
+/** All that can be seen. */
+export interface Evidence {
+  /** Names and contents of everything in the data directory, while the server runs and after its end. */
+  files: Map<string, Buffer>;
+  /** stdout and stderr. */
+  output: string;
+  metrics: string;
+  requests: Buffer;
+  responses: Buffer;
+  /** What the SDK threw. */
+  errors: unknown[];
+  /** What the SDK gave to its caller to hold: clients and stores. */
+  objects: unknown[];
+  /** Tokens that the server minted. */
+  tokens: { live: string; revoked: string };
+  /** As they stand in paths. */
+  keyHashes: string[];
+  /** Bodies of the PUTs that the SDK sent. */
+  records: Uint8Array[];
+  /** Statuses of all answers to hand-made requests. */
+  statuses: Set<number>;
+}
+
+const FLAGS = ["--metrics-port", "0", "--log-level", "trace", "--cors-origin", "https://console.example"];
+
+/** Runs the server of `bin` and gives the evidence. @throws {Error} when a call goes otherwise than it should. */
+export async function runScenario(bin: string, canaries: Canaries): Promise<Evidence> {
+  const dataDir = join(await freshFolder(), "data");
+  const server = await spawnServer({ bin, dataDir, rootToken: canaries.rootToken, flags: FLAGS });
+  const proxy = await openRecordingProxy(new URL(server.url));
+  const spy = spyingFetch();
+  const errors: unknown[] = [];
+  const actors = { url: proxy.url, fetch: spy.fetch, canaries, errors };
+
+  const tokens = await administrate(actors);
+  const objects = await useStore(actors, tokens);
+  const [first = "", second = ""] = spy.written;
+  await sealedUnderAnother(actors, tokens.live, first, second);
+  const statuses = await misuse(actors, tokens.live, first);
+
+  const metrics = await (await fetch(server.metricsUrl ?? "")).text();
+  const files = await readFiles(dataDir, "running");
+  await server.end("SIGTERM");
+  for (const [name, content] of await readFiles(dataDir, "stopped")) files.set(name, content);
+  return {
+    files,
+    output: server.output(),
+    metrics,
+    requests: proxy.requests(),
+    responses: proxy.responses(),
+    errors,
+    objects,
+    tokens,
+    keyHashes: [...spy.keyHashes],
+    records: spy.records,
+    statuses,
+  };
+}
+
+export interface Actors {
+  url: string;
+  fetch: typeof globalThis.fetch;
+  canaries: Canaries;
+  errors: unknown[];
+}
+
+/** Runs a call that must fail with this code, and keeps the error. */
+async function fails({ errors }: Actors, code: TacendaErrorCode, call: () => unknown): Promise<void> {
+  try {
+    await call();
+  } catch (error) {
+    errors.push(error);
+    if (TacendaError.is(error, code)) return;
+  }
+  throw new Error(`A call that must fail with ${code} did not.`, { cause: errors.at(-1) });
+}
+
+async function administrate(actors: Actors): Promise<Evidence["tokens"]> {
+  const { url, canaries } = actors;
+  const { project, store } = canaries;
+  const admin = new TacendaAdmin({ url, token: canaries.rootToken, project });
+  await admin.projects.create(project);
+  await admin.stores.create(store, { secrets: "any" });
+  const grants = [{ stores: [store], permissions: ["read", "write", "delete"] as const }].map(
+    ({ stores, permissions }) => ({ stores, permissions: [...permissions] }),
+  );
+  const live = await admin.tokens.create("live", grants);
+  const revoked = await admin.tokens.create("revoked", grants);
+  await admin.tokens.delete(revoked.id);
+  await admin.tokens.list();
+  await admin.stores.list();
+  await fails(actors, "already_exists", () => admin.stores.create(store));
+  await fails(actors, "store_not_found", () => admin.stores.get("absent"));
+  await admin.stores.create("destroyed");
+  await admin.stores.delete("destroyed");
+  await fails(actors, "id_retired", () => admin.stores.create("destroyed"));
+  await fails(actors, "permission_denied", () => new TacendaAdmin({ url, token: live.token, project }).stores.list());
+  return { live: live.token, revoked: revoked.token };
+}
+
+/** What a backend does, and everything that goes wrong for it. Gives the objects it holds. */
+async function useStore(actors: Actors, tokens: Evidence["tokens"]): Promise<unknown[]> {
+  const { url, fetch, canaries } = actors;
+  const { project, secret, wrongSecret, key, value, metadata } = canaries;
+  const client = new Tacenda({ url, fetch, token: tokens.live, project });
+  const store = client.getStore(canaries.store, { secret });
+  const other = client.getStore(canaries.store, { secret: wrongSecret });
+  await store.verify();
+  await store.setValue(key, value, { metadata: { [metadata]: metadata } });
+  await store.setValue(key, Buffer.from(value));
+  await store.setValue(key, value, { metadata: { note: metadata }, ifVersion: 2 });
+  if ((await store.getValue(key)) !== value) throw new Error("The value did not come back.");
+  await store.getEntry(key);
+  await store.setValue(`${key}, as bytes`, Buffer.from(value));
+
+  if ((await other.getValue(key)) !== null) throw new Error("Another secret found the key.");
+  await fails(actors, "not_text", () => store.getValue(`${key}, as bytes`));
+  await fails(actors, "conflict", () => store.setValue(key, value, { ifVersion: 1 }));
+  await fails(actors, "already_exists", () => store.createValue(key, value));
+  await fails(actors, "value_too_large", () => store.setValue(key, value.repeat(20_000)));
+  await fails(actors, "value_too_large", () => store.setValue(key, value, { metadata: { m: metadata.repeat(200) } }));
+  await fails(actors, "invalid_value", () => store.setValue(key, `${value}\ud800`));
+  await fails(actors, "invalid_key", () => store.getValue(key.repeat(20)));
+  await fails(actors, "weak_secret", () => store.getValue(key, { secret: secret.slice(0, 30) }));
+  await fails(actors, "configuration", () => new Tacenda({ url, token: `${tokens.live} ` }));
+  await fails(actors, "configuration", () => client.getStore(key, { secret }));
+  const at = (options: { token?: string; project?: string; url?: string }, id = canaries.store): Store =>
+    new Tacenda({ url, fetch, token: tokens.live, project, maxAttempts: 1, ...options }).getStore(id, { secret });
+  await fails(actors, "token_refused", () => at({ token: tokens.revoked }).setValue(key, value));
+  await fails(actors, "token_refused", () => at({ token: `${tokens.live}x` }).getValue(key));
+  await fails(actors, "permission_denied", () => at({}, "absent").getValue(key));
+  await fails(actors, "store_not_found", () => at({ project: "absent" }).getValue(key));
+  await fails(actors, "store_not_found", () => at({ token: canaries.rootToken }, "absent").setValue(key, value));
+  await fails(actors, "server_unreachable", () => at({ url: "http://127.0.0.1:1" }).setValue(key, value));
+  const hanging = new Tacenda({ url, token: tokens.live, project, timeout: 20, fetch: () => new Promise(() => {}) });
+  await fails(actors, "request_timeout", () => hanging.getStore(canaries.store, { secret }).setValue(key, value));
+  return [client, store, other];
+}
+
+/** Puts one key's record under the other key's hash, as a malicious server could: it must not open. */
+async function sealedUnderAnother(actors: Actors, token: string, first: string, second: string): Promise<void> {
+  const { url, canaries } = actors;
+  const { project, store, secret, key } = canaries;
+  const headers = { authorization: `Bearer ${token}`, "content-type": RECORD_MEDIA_TYPE, "if-match": '"1"' };
+  const current = await fetch(url + first, { headers: { authorization: headers.authorization } });
+  const moved = await fetch(url + second, { method: "PUT", headers, body: await current.arrayBuffer() });
+  if (moved.status !== 200) throw new Error(`The record was not moved: ${moved.status}`);
+  const fresh = new Tacenda({ url, token, project }).getStore(store, { secret });
+  await fails(actors, "record_open", () => fresh.getBytes(`${key}, as bytes`));
+}
+
+async function readFiles(folder: string, when: string): Promise<Map<string, Buffer>> {
+  const names = await readdir(folder);
+  const read = names.map(async (name) => [`${name}, ${when}`, await readFile(join(folder, name))] as const);
+  return new Map(await Promise.all(read));
+}
+
+/** A `fetch` that does as the real one and notes which records were asked for and written. */
+function spyingFetch() {
+  const keyHashes = new Set<string>();
+  const written: string[] = [];
+  const records: Uint8Array[] = [];
+  const spying: typeof globalThis.fetch = async (input, init) => {
+    const request = new Request(input, init);
+    const { pathname } = new URL(request.url);
+    const [, hash] = /\/records\/([\w-]{43})$/.exec(pathname) ?? [];
+    if (hash !== undefined) keyHashes.add(hash);
+    if (request.method === "PUT") {
+      if (!written.includes(pathname)) written.push(pathname);
+      records.push(new Uint8Array(await request.clone().arrayBuffer()));
+    }
+    return await globalThis.fetch(request);
+  };
+  return { fetch: spying, keyHashes, /** Paths of written records, in order. */ written, records };
+}
