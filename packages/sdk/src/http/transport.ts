@@ -36,6 +36,8 @@ export interface OutgoingRequest {
 }
 
 const MAX_ERROR_BYTES = 16_384;
+/** After any other status the answer is final. */
+const RETRYABLE_STATUSES = [408, 429, 502, 503, 504];
 const FIRST_BACKOFF = 100;
 const LONGEST_BACKOFF = 5_000;
 
@@ -102,10 +104,11 @@ export class Transport {
     for (let attempt = 1; ; attempt++) {
       const outcome = await this.#attempt(request, signal);
       const answered = "status" in outcome;
-      const wait = answered ? retryDelay(outcome, attempt) : backoff(attempt);
+      if (answered && !RETRYABLE_STATUSES.includes(outcome.status)) return { ...outcome, resent };
+      const wait = (answered ? retryAfter(outcome) : undefined) ?? backoff(attempt);
       const unclear = !(answered ? refusedUnread(outcome) : outcome.neverSent);
       // A POST makes something new each time, so it is sent again only when it certainly made nothing.
-      const final = wait === null || attempt >= this.#maxAttempts || (unclear && request.method === "POST");
+      const final = attempt >= this.#maxAttempts || (unclear && request.method === "POST");
       if (final || Date.now() + wait >= deadline) {
         if (answered) return { ...outcome, resent };
         throw new ServerUnreachableError(
@@ -136,11 +139,10 @@ export class Transport {
   }
 }
 
-/** Milliseconds to wait before sending again, or null when the answer is final. */
-function retryDelay(answer: Omit<Answer, "resent">, attempt: number): number | null {
-  if (![408, 429, 502, 503, 504].includes(answer.status)) return null;
-  const seconds = /^\d{1,6}$/.exec(answer.headers.get("retry-after") ?? "")?.[0];
-  return seconds === undefined ? backoff(attempt) : Number(seconds) * 1000;
+/** Milliseconds that the answer asks us to wait; undefined when it does not say. */
+function retryAfter({ headers }: Omit<Answer, "resent">): number | undefined {
+  const seconds = /^\d{1,6}$/.exec(headers.get("retry-after") ?? "")?.[0];
+  return seconds === undefined ? undefined : Number(seconds) * 1000;
 }
 
 /** Full jitter, so that clients that failed together do not come back together. */
