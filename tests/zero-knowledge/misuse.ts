@@ -5,7 +5,7 @@ import { text as readText } from "node:stream/consumers";
 
 import { MAX_RECORD_BYTES, MIN_RECORD_BYTES, RECORD_MEDIA_TYPE, RecordState, recordPath } from "@tacenda/protocol";
 
-import type { Actors } from "./scenario.ts";
+import type { Canaries } from "./canaries.ts";
 
 interface Request {
   method?: string;
@@ -16,7 +16,7 @@ interface Request {
 }
 
 /** Sends them all, and gives the statuses they got. `path` is that of a record at version 3. */
-export async function misuse({ url, canaries }: Actors, token: string, path: string): Promise<Set<number>> {
+export async function misuse(url: string, canaries: Canaries, token: string, path: string): Promise<Set<number>> {
   const statuses = new Set<number>();
   const send = async ({ method = "GET", path, token: bearer = token, headers = {}, body }: Request) => {
     const authorization = `Bearer ${bearer}`;

@@ -53,7 +53,7 @@ export async function runScenario(bin: string, canaries: Canaries): Promise<Evid
   const objects = await useStore(actors, tokens);
   const [first = "", second = ""] = spy.written;
   await sealedUnderAnother(actors, tokens.live, first, second);
-  const statuses = await misuse(actors, tokens.live, first);
+  const statuses = await misuse(proxy.url, canaries, tokens.live, first);
 
   const metrics = await (await fetch(server.metricsUrl ?? "")).text();
   const files = await readFiles(dataDir, "running");
@@ -74,7 +74,7 @@ export async function runScenario(bin: string, canaries: Canaries): Promise<Evid
   };
 }
 
-export interface Actors {
+interface Actors {
   url: string;
   fetch: typeof globalThis.fetch;
   canaries: Canaries;

@@ -4,14 +4,17 @@
  * nowhere else. spec/http.md § Logs, § Metrics.
  */
 
+import { readFile, readdir, stat } from "node:fs/promises";
+import { join } from "node:path";
 import { inspect } from "node:util";
 
+import { TacendaAdmin } from "@tacenda/sdk/admin";
 import { describe, expect, test } from "vitest";
 
 import { utf8 } from "../../packages/sdk/src/crypto/bytes.js";
 import { deriveKeyRoot, hashSecret, recordKeys } from "../../packages/sdk/src/crypto/derive.js";
 import { type Edit, seedServer } from "../seeded-server.ts";
-import { SERVER_BIN, freshFolder } from "../server-process.ts";
+import { SERVER_BIN, freshFolder, spawnServer } from "../server-process.ts";
 import { type Canaries, freshCanaries } from "./canaries.ts";
 import { type Canary, needlesOf, search } from "./needles.ts";
 import { type Evidence, runScenario } from "./scenario.ts";
@@ -167,6 +170,25 @@ describe("zero knowledge", { timeout: 60_000 }, () => {
     const bin = await seedServer(await freshFolder(), bug);
     expect((await findLeaks(await runScenario(bin, canaries), canaries)).join("\n")).toMatch(found);
   });
+});
+
+test("a root token made on the first start is in its file and nowhere else", async () => {
+  const dataDir = join(await freshFolder(), "data");
+  const server = await spawnServer({ dataDir, flags: ["--log-level", "trace"] });
+  const { url } = server;
+  const file = join(dataDir, "root-token");
+  const token = (await readFile(file, "utf8")).trim();
+  await new TacendaAdmin({ url, token }).stores.list();
+  await server.end("SIGTERM");
+  expect((await stat(file)).mode & 0o777).toBe(0o600);
+
+  const needles = needlesOf([{ name: "root token", content: secretPart(token) }]);
+  const holders: string[] = [];
+  for (const name of await readdir(dataDir)) {
+    if (search(await readFile(join(dataDir, name)), needles).length > 0) holders.push(name);
+  }
+  expect(holders).toEqual(["root-token"]);
+  expect(search(server.output(), needles)).toEqual([]);
 });
 
 describe("the search of what the SDK shows", () => {

@@ -1,14 +1,8 @@
 /** The embedded database: the SQL storage on one SQLite file, by one connection that writes and one that reads. */
 
-import BetterSqlite3 from "better-sqlite3";
-import { Kysely } from "kysely";
-
 import type { Database } from "./database.js";
-import { StorageError, StorageFullError } from "./record-store.js";
-import type { Schema } from "./schema.js";
-import { createDatabase } from "./sql-database.js";
 import { openConnection } from "./sqlite-connection.js";
-import { sqliteDialect } from "./sqlite-dialect.js";
+import { createSqliteDatabase } from "./sqlite-database.js";
 
 /**
  * Opens the database in `file`, making it or bringing it up to date as needed.
@@ -23,33 +17,4 @@ export async function openSqlite(file: string): Promise<Database> {
     writer.close();
     throw error;
   }
-}
-
-/** The database behind two connections to one file, which it closes in the end. @throws as openSqlite does */
-export async function createSqliteDatabase(
-  writer: BetterSqlite3.Database,
-  reader: BetterSqlite3.Database,
-): Promise<Database> {
-  return createDatabase({
-    reader: new Kysely<Schema>({ dialect: sqliteDialect(reader) }),
-    writer: new Kysely<Schema>({ dialect: sqliteDialect(writer) }),
-    types: { integer: "integer", bytes: "blob", tableOptions: "strict", clusteredOptions: "strict, without rowid" },
-    toStorageError,
-    close() {
-      reader.close();
-      writer.close();
-    },
-  });
-}
-
-function toStorageError(error: unknown, committing: boolean): StorageError {
-  const code = error instanceof BetterSqlite3.SqliteError ? error.code : "";
-  if (code === "SQLITE_FULL" || code === "SQLITE_IOERR_SHMSIZE") {
-    return new StorageFullError("There is no room for this write. Free or add disk space, then try again.", {
-      cause: error,
-    });
-  }
-  // After a failed sync at COMMIT the write may or may not be on the disk. While the file is busy, it is not.
-  const outcome = committing && code !== "SQLITE_BUSY" ? "unknown" : "none";
-  return new StorageError("The database failed. The server's log has the cause.", { cause: error, outcome });
 }

@@ -14,7 +14,8 @@ import { StorageError, StorageFullError } from "../../src/storage/record-store.j
 import type { Schema } from "../../src/storage/schema.js";
 import { openConnection } from "../../src/storage/sqlite-connection.js";
 import { sqliteDialect } from "../../src/storage/sqlite-dialect.js";
-import { createSqliteDatabase, openSqlite } from "../../src/storage/sqlite.js";
+import { openSqlite } from "../../src/storage/sqlite.js";
+import { createSqliteDatabase } from "../../src/storage/sqlite-database.js";
 import { storageContract } from "./contract.js";
 import { bytes, currentOf, newRef, write, writeVersions } from "./world.js";
 
