@@ -73,7 +73,7 @@ describe("a consumer in JavaScript", () => {
 describe.each([
   ["nodenext", "nodenext"],
   ["bundler", "esnext"],
-])("a consumer in TypeScript with moduleResolution %s", (moduleResolution, module) => {
+])("a consumer in TypeScript with moduleResolution %s", { timeout: 90_000 }, (moduleResolution, module) => {
   /** Checks the declarations of dependencies too: nothing is skipped. */
   async function compile(file: string, source: string, lib: string[], types: string[]): Promise<void> {
     const config = `tsconfig.${moduleResolution}.${file}.json`;
