@@ -12,7 +12,7 @@ const alias = {
   "@tacenda/server": source("server/src/index.ts"),
 };
 
-const results = process.env["TACENDA_TEST_RESULTS"];
+const results = process.env.TACENDA_TEST_RESULTS;
 
 export default defineConfig({
   test: {

@@ -8,7 +8,7 @@ import { Tacenda, type Store, type StoreOptions, type TacendaOptions, generateSe
 import { TacendaAdmin } from "@tacenda/sdk/admin";
 import { startServer, type RunningServer, type ServerOptions } from "@tacenda/server";
 
-export const ROOT_TOKEN = "root-token-of-the-tests-0123456789abcdef";
+const ROOT_TOKEN = "root-token-of-the-tests-0123456789abcdef";
 
 export interface World extends AsyncDisposable {
   folder: string;

@@ -107,7 +107,7 @@ export function isToken(text: string): boolean {
   return /^tct_[0-9A-Za-z]{61}$/.test(text) && endsInItsChecksum(text);
 }
 
-export type Secret = string | Uint8Array;
+type Secret = string | Uint8Array;
 
 function checkSecret(secret: Secret, iterations: number, allowWeakSecret: boolean): Buffer {
   if (!Number.isSafeInteger(iterations) || iterations < 100_000 || iterations > 10_000_000) {

@@ -7,7 +7,7 @@ export const MAX_VALUE_BYTES = 1_048_576;
 /** Longest metadata, as UTF-8 JSON. */
 export const MAX_METADATA_BYTES = 8_192;
 /** Shortest padded payload. */
-export const MIN_PADDED_BYTES = 256;
+const MIN_PADDED_BYTES = 256;
 /** kind, sealedAt, and the two length prefixes of a payload. */
 export const PAYLOAD_OVERHEAD_BYTES = 1 + 8 + 4 + 4;
 /** The plain start of every record: format, suite, state, expiresAt, salt, commitment. */

@@ -5,7 +5,7 @@ import { fromHex, toBytes, toHex, type TextOrHex, type Vector } from "../vector.
 import { place, type ContentInput } from "../answers.ts";
 import { PLACE, SALT, SEALED_AT, fixedBytes, vector } from "./common.ts";
 
-export const CONTENT: ContentInput = {
+const CONTENT: ContentInput = {
   version: 1,
   state: 0,
   expiresAt: 0,
@@ -16,7 +16,7 @@ export const CONTENT: ContentInput = {
   salt: SALT,
 };
 
-export const MAX_INTEGER = Number.MAX_SAFE_INTEGER;
+const MAX_INTEGER = Number.MAX_SAFE_INTEGER;
 /** kind, sealedAt and two lengths. */
 const OVERHEAD = 17;
 

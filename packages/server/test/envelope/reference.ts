@@ -2,28 +2,28 @@
 
 import { createCipheriv, createDecipheriv, createHash, createHmac } from "node:crypto";
 
-export function u8(value: number): Buffer {
+function u8(value: number): Buffer {
   return Buffer.from([value]);
 }
 
-export function u32(value: number): Buffer {
+function u32(value: number): Buffer {
   return Buffer.from(value.toString(16).padStart(8, "0"), "hex");
 }
 
-export function u64(value: number): Buffer {
+function u64(value: number): Buffer {
   return Buffer.from(value.toString(16).padStart(16, "0"), "hex");
 }
 
-export function lp(text: string): Buffer {
+function lp(text: string): Buffer {
   const bytes = Buffer.from(text);
   return Buffer.concat([u32(bytes.length), bytes]);
 }
 
-export function hmac(key: Uint8Array, ...parts: Uint8Array[]): Buffer {
+function hmac(key: Uint8Array, ...parts: Uint8Array[]): Buffer {
   return createHmac("sha256", key).update(Buffer.concat(parts)).digest();
 }
 
-export function sha256(...parts: Uint8Array[]): Buffer {
+function sha256(...parts: Uint8Array[]): Buffer {
   return createHash("sha256").update(Buffer.concat(parts)).digest();
 }
 
