@@ -1,6 +1,6 @@
 /** Answers that are lost on the way: a write is never made twice and never sealed again in doubt; spec/http.md § Replay. */
 
-import { OutcomeUnknownError } from "@tacenda/sdk";
+import { OutcomeUnknownError, TacendaError } from "@tacenda/sdk";
 import { afterAll, beforeAll, expect, test } from "vitest";
 
 import { type World, meddlingFetch, openWorld } from "../world.js";
@@ -45,6 +45,31 @@ test("when it is no longer kept, the outcome is unknown, and nothing is written 
   await expect(storeOf(fetch).setValue("gone", "mine")).rejects.toThrow(OutcomeUnknownError);
   expect(bodies).toHaveLength(2);
   expect(await storeOf().getEntry("gone")).toMatchObject({ value: "theirs", version: 2 });
+});
+
+test.each([
+  [401, "unauthorized"],
+  [403, "record_protected"],
+  [500, "internal"],
+  [503, "overloaded"],
+  [507, "storage_full"],
+])("when it happened, and the second is answered %d, the outcome is unknown too", async (status, code) => {
+  let puts = 0;
+  const fetch = meddlingFetch(async (request, pass) => {
+    if (request.method !== "PUT") return await pass(request);
+    if (++puts === 1) {
+      await pass(request);
+      throw new TypeError("fetch failed");
+    }
+    return Response.json({ error: { code, message: "", requestId: crypto.randomUUID() } }, { status });
+  });
+  const error = await world
+    .store({ fetch, maxAttempts: 2 })
+    .setValue(`twice ${status}`, "v")
+    .catch((error: unknown) => error);
+  expect(error).toBeInstanceOf(OutcomeUnknownError);
+  expect(TacendaError.is((error as OutcomeUnknownError).cause)).toBe(true);
+  expect(await world.store().getValue(`twice ${status}`)).toBe("v");
 });
 
 test("a refused write that was lost before the server saw it, is in doubt as well when others were faster", async () => {

@@ -208,6 +208,53 @@ describe("a server that goes back, under a client that remembers", () => {
     expect(writes).toBe(1);
   });
 
+  test("a refusal that names the very version it was asked to write over is not believed, nor tried again", async () => {
+    const store = world.store();
+    await store.setValue("refused", "1");
+    let conflict: Response | undefined;
+    let writes = 0;
+    const fetch = meddlingFetch(async (request, pass) => {
+      if (request.method !== "PUT") return await pass(request);
+      writes++;
+      conflict ??= await pass(request);
+      return conflict.clone();
+    });
+    await expect(world.store({ fetch }).setValue("refused", "2")).rejects.toMatchObject({ code: "protocol" });
+    expect(writes).toBe(2);
+  });
+
+  test("two writes acknowledged as one version are noticed (T25)", async () => {
+    const fetch = meddlingFetch(() => new Response(null, { status: 201, headers: { etag: '"1"' } }));
+    const store = world.store({ fetch });
+    const outcomes = await Promise.allSettled([store.setValue("fork", "one"), store.setValue("fork", "two")]);
+    expect(outcomes.map(({ status }) => status).toSorted()).toEqual(["fulfilled", "rejected"]);
+    const refused = outcomes.find(({ status }) => status === "rejected") as PromiseRejectedResult;
+    expect(refused.reason).toBeInstanceOf(RollbackError);
+  });
+
+  test("a call ends with its timeout, however many rounds the server would draw it into", async () => {
+    let version = 1;
+    const fetch = meddlingFetch(async (request) => {
+      // Refuses each write, and then names it, which the client itself has sealed, as current.
+      const sent = new Uint8Array(await request.arrayBuffer());
+      const head = Buffer.from(sent.subarray(0, 75)).toString("base64url");
+      const error = {
+        code: "version_conflict",
+        message: "",
+        requestId: crypto.randomUUID(),
+        current: { version, head },
+      };
+      version++;
+      await new Promise((resolve) => setTimeout(resolve, 100));
+      return Response.json({ error }, { status: 412 });
+    });
+    const started = performance.now();
+    const call = world.store({ fetch }).setValue("rounds", "v", { timeout: 600 });
+    await expect(call).rejects.toSatisfy((error) => TacendaError.is(error));
+    expect(performance.now() - started).toBeLessThan(2_000);
+    expect(version).toBeGreaterThan(3);
+  });
+
   test("an acknowledgement of another version is not believed", async () => {
     const fetch = meddlingFetch(
       async (request, pass) => await altered(await pass(request), { headers: { etag: '"7"' } }),

@@ -26,6 +26,8 @@ export class Limiter {
 /** The promise's outcome, or a rejection with the signal's reason as soon as it aborts. The work itself goes on. */
 export async function orAborted<T>(promise: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
   if (signal === undefined) return await promise;
+  // Nobody may be left to hear of its failure.
+  promise.catch(() => undefined);
   signal.throwIfAborted();
   let onAbort: (() => void) | undefined;
   const aborted = new Promise<never>((_, reject) => {

@@ -6,6 +6,8 @@ const BRAND = Symbol.for("@tacenda/sdk/error");
 export interface TacendaErrorOptions {
   /** The server's id of the request, to look up in its log. */
   requestId?: string | undefined;
+  /** Another error of this package that led to this one. */
+  cause?: TacendaError;
 }
 
 /** Base of all errors of this package. */
@@ -18,7 +20,7 @@ export abstract class TacendaError extends Error {
   readonly requestId: string | undefined;
 
   constructor(message: string, options: TacendaErrorOptions = {}) {
-    super(message);
+    super(message, options.cause && { cause: options.cause });
     this.requestId = options.requestId;
     Object.defineProperty(this, BRAND, { value: true });
   }
@@ -71,16 +73,34 @@ export class NotTextError extends TacendaError {
   readonly code = "not_text";
 }
 
-/** No answer came. A write may have happened if it was on its way; to set the same value again is safe. */
-export class ServerUnreachableError extends TacendaError {
-  readonly code = "server_unreachable";
-  override readonly retryable = true;
+/** Options of the errors that leave it open what became of a request. */
+export interface NoAnswerOptions extends TacendaErrorOptions {
+  mayHaveHappened?: boolean;
 }
 
-/** No complete answer came within `timeout`. A write may have happened; to set the same value again is safe. */
-export class RequestTimeoutError extends TacendaError {
-  readonly code = "request_timeout";
+/** No answer came. */
+abstract class NoAnswerError extends TacendaError {
   override readonly retryable = true;
+  /**
+   * Whether a write may have happened. If so, to repeat `setValue` could overwrite what others have written since: read
+   * first, or repeat with `ifVersion`, which writes only over the version that you know.
+   */
+  readonly mayHaveHappened: boolean;
+
+  constructor(message: string, options: NoAnswerOptions = {}) {
+    super(message, options);
+    this.mayHaveHappened = options.mayHaveHappened ?? false;
+  }
+}
+
+/** The server cannot be reached, or the connection broke. */
+export class ServerUnreachableError extends NoAnswerError {
+  readonly code = "server_unreachable";
+}
+
+/** No complete answer came within `timeout`. */
+export class RequestTimeoutError extends NoAnswerError {
+  readonly code = "request_timeout";
 }
 
 /** The server, or a proxy before it, asks for fewer requests. */
@@ -176,8 +196,8 @@ export class RecordInactiveError extends TacendaError {
 }
 
 /**
- * A write was sent more than once and others wrote meanwhile, so nobody can tell whether it happened. Read the key, then
- * decide whether to write again.
+ * A write was sent again after no clear answer, and then refused, so nobody can tell whether the first had happened. Read
+ * the key, then decide whether to write again. `cause` is what the last answer was, unless others had written meanwhile.
  */
 export class OutcomeUnknownError extends TacendaError {
   readonly code = "outcome_unknown";

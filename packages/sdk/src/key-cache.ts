@@ -29,7 +29,7 @@ export class KeyCache {
   readonly #keys: LruMap<string, RecordKeys>;
   readonly #storeRoots: LruMap<string, Promise<Uint8Array>>;
   readonly #limiter: Limiter;
-  readonly #underWay = new Map<string, Promise<RecordKeys>>();
+  #underWay = new Map<string, Promise<RecordKeys>>();
 
   /** `capacity` keys are kept (0 for none); at most `concurrency` derivations run at once. */
   constructor(capacity: number, concurrency: number) {
@@ -43,24 +43,23 @@ export class KeyCache {
     const id = `${sourceId(source)}/${key}`;
     const known = this.#keys.get(id) ?? this.#underWay.get(id);
     if (known !== undefined) return known;
-    const derived = this.#derive(source, utf8(key)).then(
-      (keys) => {
-        this.#underWay.delete(id);
-        this.#keys.set(id, keys);
+    const underWay = this.#underWay;
+    const derived = this.#derive(source, utf8(key))
+      .then((keys) => {
+        // Not after `clear`.
+        if (underWay === this.#underWay) this.#keys.set(id, keys);
         return keys;
-      },
-      (error: unknown) => {
-        this.#underWay.delete(id);
-        throw error;
-      },
-    );
-    this.#underWay.set(id, derived);
+      })
+      .finally(() => underWay.delete(id));
+    underWay.set(id, derived);
     return derived;
   }
 
+  /** Forgets everything; what is under way still reaches its callers, and is not kept. */
   clear(): void {
     this.#keys.clear();
     this.#storeRoots.clear();
+    this.#underWay = new Map();
   }
 
   async #derive(source: KeySource, key: Uint8Array): Promise<RecordKeys> {

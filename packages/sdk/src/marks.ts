@@ -20,10 +20,14 @@ export class Marks {
     return this.#marks.get(keyHash);
   }
 
-  /** Raises the mark; never lowers it, and never changes the commitment of a version once seen. */
-  raise(keyHash: string, { version, commitment }: Mark): void {
+  /**
+   * Raises the mark; never lowers it, and never changes the commitment of a version once seen. False when that version was
+   * seen with another commitment, even if only since the request was sent: no honest server shows both.
+   */
+  raise(keyHash: string, { version, commitment }: Mark): boolean {
     const mark = this.#marks.get(keyHash);
     if (mark === undefined || version > mark.version) this.#marks.set(keyHash, { version, commitment });
+    return mark?.version !== version || equalBytes(mark.commitment, commitment);
   }
 
   forget(keyHash: string): void {

@@ -1,6 +1,6 @@
 /** The caller's secret: checked once, hashed at once, and never shown again; spec/record.md § Secrets. */
 
-import { SECRET_PREFIX, toBase64url } from "@tacenda/protocol";
+import { SECRET_PREFIX, TOKEN_PREFIX, toBase64url } from "@tacenda/protocol";
 
 import { utf8OrNull } from "./crypto/bytes.js";
 import { hashSecret } from "./crypto/derive.js";
@@ -70,6 +70,9 @@ function checkStrength(secret: SecretInput, { iterations, allowWeak }: { iterati
     throw new WeakSecretError(
       "The secret begins with tcs_ but is not a whole generated secret: check that it was copied completely.",
     );
+  }
+  if (typeof secret === "string" && secret.startsWith(TOKEN_PREFIX)) {
+    throw new WeakSecretError("The secret is a token (tct_), which the server knows. The secret must be another text.");
   }
   const characters = Array.from<string | number>(secret);
   if (characters.length >= MIN_LENGTH && new Set(characters).size >= MIN_DISTINCT) return;

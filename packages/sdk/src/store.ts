@@ -17,7 +17,7 @@ import {
   SecretRotatedError,
 } from "./errors.js";
 import type { JsonApi } from "./http/json-api.js";
-import type { RecordApi } from "./http/record-api.js";
+import type { CallOptions, RecordApi } from "./http/record-api.js";
 import type { KeyCache, KeySource } from "./key-cache.js";
 import { type SecretOptions, type StoreCallOptions, checkInteger, secretOf } from "./options.js";
 import type { Secret } from "./secret.js";
@@ -34,6 +34,8 @@ export interface StoreParts {
   source: Omit<KeySource, "secret">;
   secret: Secret | undefined;
   secretOptions: SecretOptions;
+  /** Milliseconds for a call, unless it says otherwise. */
+  timeout: number;
 }
 
 /** Options of `setValue` and `createValue`. */
@@ -113,7 +115,8 @@ export class Store {
     if (ifVersion !== undefined) checkInteger("ifVersion", ifVersion, 0, MAX_VERSION - 1);
     const payload = payloadOf(value, options.metadata);
     const keys = await this.#recordKeys(key, options);
-    if (ifVersion === undefined) return await this.#writeAfter(keys, this.#lastSeen(keys), payload, options);
+    if (ifVersion === undefined)
+      return await this.#writeAfter(keys, this.#lastSeen(keys), payload, this.#budget(options));
     const written = await this.#parts.records.write(keys, ifVersion, now(payload), options);
     if ("version" in written) return written;
     if (written.current !== null) refuseMoved(written.current);
@@ -130,9 +133,11 @@ export class Store {
     const payload = payloadOf(value, options.metadata);
     const keys = await this.#recordKeys(key, options);
     // A key seen before is read first: to write over its last version could overwrite a value.
-    const known = this.#lastSeen(keys) > 0 ? headOf(await this.#parts.records.read(keys, options)) : null;
-    if (known !== null) refuseLive(known);
-    return await this.#writeAfter(keys, known?.version ?? 0, payload, options, refuseLive);
+    const call = this.#budget(options);
+    const found = this.#lastSeen(keys) > 0 ? await this.#parts.records.read(keys, call) : null;
+    const known = headOf(found);
+    if (known !== null) (found?.gone === true ? refuseMoved : refuseLive)(known);
+    return await this.#writeAfter(keys, known?.version ?? 0, payload, call, refuseLive);
   }
 
   /**
@@ -149,7 +154,11 @@ export class Store {
       await this.#parts.recordApi.read({ project: this.project, store: this.id, keyHash }, options);
     } catch (error) {
       if (!(error instanceof PermissionDeniedError)) throw error;
-      const grants = await this.#parts.jsonApi.list<Grant>("v1/token", "grants", options);
+      const grants = await this.#parts.jsonApi.list<Partial<Record<keyof Grant, unknown>>>(
+        "v1/token",
+        "grants",
+        options,
+      );
       if (!mayWrite(grants, this.id)) throw error;
     }
   }
@@ -171,19 +180,30 @@ export class Store {
     keys: RecordKeys,
     previous: number,
     payload: Omit<Payload, "sealedAt">,
-    options: StoreCallOptions,
+    call: CallOptions,
     refuse: (current: VerifiedHead) => void = refuseMoved,
   ): Promise<{ version: number }> {
-    for (let round = 0; round < MAX_ROUNDS; round++) {
-      const written = await this.#parts.records.write(keys, previous, now(payload), options);
+    for (let round = 0; round < MAX_ROUNDS && call.timeout !== 0; round++) {
+      const written = await this.#parts.records.write(keys, previous, now(payload), call);
       if ("version" in written) return written;
       if (written.current !== null) refuse(written.current);
       previous = written.current?.version ?? 0;
-      if (round > 0) await delay(Math.random() * Math.min(LONGEST_PAUSE, 10 * 2 ** round), options.signal);
+      if (round > 0) await delay(Math.random() * Math.min(LONGEST_PAUSE, 10 * 2 ** round), call.signal);
     }
     throw new ConflictError("Other writers of this key were faster each time. Try again.", {
       currentVersion: previous,
     });
+  }
+
+  /** Options by which all exchanges of one call share its timeout. */
+  #budget({ signal, timeout = this.#parts.timeout }: StoreCallOptions): CallOptions {
+    const deadline = Date.now() + timeout;
+    return {
+      signal,
+      get timeout() {
+        return Math.max(0, deadline - Date.now());
+      },
+    };
   }
 
   #lastSeen(keys: RecordKeys): number {
@@ -200,6 +220,7 @@ export class Store {
   }
 
   async #recordKeys(key: string, options: StoreCallOptions): Promise<RecordKeys> {
+    options.signal?.throwIfAborted();
     const keys = this.#parts.keys.recordKeys({ ...this.#parts.source, secret: this.#secret(options) }, checkKey(key));
     return keys instanceof Promise ? await orAborted(keys, options.signal) : keys;
   }
@@ -246,9 +267,12 @@ function entryOf(found: Found): Entry | null {
   };
 }
 
-/** Whether a grant lets its holder write in the store; for tokens that may write and not read. */
-function mayWrite(grants: readonly Partial<Grant>[], store: string): boolean {
-  const matches = (pattern: string) =>
-    pattern.endsWith("*") ? store.startsWith(pattern.slice(0, -1)) : pattern === store;
-  return grants.some(({ stores = [], permissions = [] }) => permissions.includes("write") && stores.some(matches));
+/** Whether a grant, as the server tells it, lets its holder write in the store; for tokens that may write and not read. */
+function mayWrite(grants: readonly Partial<Record<keyof Grant, unknown>>[], store: string): boolean {
+  const matches = (pattern: unknown) =>
+    typeof pattern === "string" && (pattern.endsWith("*") ? store.startsWith(pattern.slice(0, -1)) : pattern === store);
+  return grants.some(
+    ({ stores, permissions }) =>
+      Array.isArray(permissions) && permissions.includes("write") && Array.isArray(stores) && stores.some(matches),
+  );
 }

@@ -37,10 +37,13 @@ export class Tacenda {
   readonly #recordApi: RecordApi;
   readonly #jsonApi: JsonApi;
   readonly #secretOptions: SecretOptions;
+  readonly #timeout: number;
 
   /** @throws {ConfigurationError} when the URL or the token is missing, or an option makes no sense. */
   constructor(options: TacendaOptions = {}) {
-    const transport = new Transport(transportOptions(options));
+    const connection = transportOptions(options);
+    const transport = new Transport(connection);
+    this.#timeout = connection.timeout;
     this.project = projectOf(options);
     this.#recordApi = new RecordApi(transport);
     this.#jsonApi = new JsonApi(transport);
@@ -75,6 +78,7 @@ export class Tacenda {
         secretOptions,
       ),
       secretOptions,
+      timeout: this.#timeout,
       keys: this.#keys,
       records: new VerifiedRecords(this.#recordApi, this.#marks, scope),
       recordApi: this.#recordApi,

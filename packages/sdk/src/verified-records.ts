@@ -16,19 +16,14 @@ import {
   sealRecord,
   verifyHead,
 } from "./crypto/record.js";
-import {
-  OutcomeUnknownError,
-  ProtocolError,
-  RecordOpenError,
-  RollbackError,
-  UnsupportedFormatError,
-} from "./errors.js";
+import { ProtocolError, RecordOpenError, RollbackError, UnsupportedFormatError } from "./errors.js";
 import {
   type CallOptions,
   type RecordApi,
   type ServerClaims,
   type Unverified,
   nextVersion,
+  outcomeUnknown,
 } from "./http/record-api.js";
 import { type Mark, type Marks, isRollback } from "./marks.js";
 
@@ -87,16 +82,15 @@ export class VerifiedRecords {
     const answer = await this.#api.write(this.#address(keys), version, record, options);
     if (answer.kind === "written") {
       if (mark !== undefined && version <= mark.version) throw rollback(mark, previous);
-      this.#marks.raise(encodeKeyHash(keys.keyHash), { version, commitment });
+      this.#raise(keys, { version, commitment });
       return { version };
     }
     if (answer.current === null && mark !== undefined) throw rollback(mark, 0);
     const current = answer.current === null ? null : this.#verifyHead(keys, mark, answer.current);
-    if (!answer.resent) return { current };
-    throw new OutcomeUnknownError(
-      "The write was sent again after no clear answer, and the key has changed: it may or may not have been written. " +
-        "Read the key before you write again.",
-    );
+    if (answer.resent) throw outcomeUnknown();
+    // Versions only grow, so the version that a refusal names is a later one.
+    if ((current?.version ?? 0) !== previous) return { current };
+    throw new ProtocolError("The server refused to write over the very version that it calls current.");
   }
 
   /** The mark of a key as it stands now. */
@@ -117,7 +111,11 @@ export class VerifiedRecords {
   /** Judged by the mark as it stood when the request was sent: answers may overtake each other. */
   #judge(keys: RecordKeys, mark: Mark | undefined, seen: VerifiedHead): void {
     if (mark !== undefined && isRollback(mark, seen)) throw rollback(mark, seen.version);
-    this.#marks.raise(encodeKeyHash(keys.keyHash), seen);
+    this.#raise(keys, seen);
+  }
+
+  #raise(keys: RecordKeys, seen: Mark): void {
+    if (!this.#marks.raise(encodeKeyHash(keys.keyHash), seen)) throw rollback(seen, seen.version);
   }
 
   #place(version: number): RecordPlace {

@@ -87,6 +87,16 @@ describe("one derivation", () => {
     expect(watched.counts.started).toBe(6);
   });
 
+  test("what is under way when the cache is cleared reaches its caller and is not kept", async () => {
+    using watched = watchDerivations();
+    const cache = new KeyCache(100, 3);
+    const underWay = cache.recordKeys(source(), "k");
+    cache.clear();
+    await underWay;
+    await cache.recordKeys(source(), "k");
+    expect(watched.counts.started).toBe(2);
+  });
+
   test("a runtime that refuses the iterations is a clear error, and the next call tries again", async () => {
     const refuse = vi
       .spyOn(crypto.subtle, "deriveBits")

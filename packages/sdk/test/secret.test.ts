@@ -43,6 +43,12 @@ test("a passphrase needs both the dangerous option and 600,000 iterations", () =
   expect(() => Secret.from(weak, { iterations: 600_000, allowWeak: true })).not.toThrow();
 });
 
+test("a token is no secret, for the server knows it", () => {
+  const token = `tct_${"0123456789abcdefghijklmnopqrstuvwxyz".repeat(2).slice(0, 61)}`;
+  expect(() => Secret.from(token, strict)).toThrow(/token/);
+  expect(() => Secret.from(token, { iterations: 600_000, allowWeak: true })).toThrow(WeakSecretError);
+});
+
 test("what is neither text nor bytes is refused", () => {
   expect(() => Secret.from(42 as unknown as string, strict)).toThrow(ConfigurationError);
 });

@@ -24,7 +24,7 @@ export interface Answer {
   status: number;
   headers: Headers;
   bytes: Uint8Array;
-  /** An earlier send of the same request got no clear answer and may have been carried out. */
+  /** The request was sent before, got no clear answer, and may have been carried out then. */
   resent: boolean;
 }
 

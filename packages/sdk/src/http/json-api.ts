@@ -31,7 +31,7 @@ export class JsonApi {
       signal: options.signal,
       timeout: options.timeout,
     });
-    if (answer.status === 204) return {} as T;
+    if (answer.status === 204 && method === "DELETE") return {} as T;
     if (answer.status !== 200 && answer.status !== 201) {
       throw errorBody(answer)?.code === "invalid_request" ? refusedOptions(answer, "the request") : errorOf(answer);
     }

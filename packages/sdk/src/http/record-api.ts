@@ -12,7 +12,7 @@ import {
   versionTag,
 } from "@tacenda/protocol";
 
-import { ConflictError, ProtocolError } from "../errors.js";
+import { ConflictError, OutcomeUnknownError, ProtocolError, type TacendaError } from "../errors.js";
 import { type Answer, errorBody, errorOf } from "./answer.js";
 import type { Transport } from "./transport.js";
 
@@ -104,10 +104,22 @@ export class RecordApi {
       if (answer.headers.get("etag") === versionTag(version)) return { kind: "written" };
       throw new ProtocolError("The server acknowledged another version than was written: check what lies before it.");
     }
-    if (errorBody(answer)?.code !== "version_conflict") throw errorOf(answer);
+    if (errorBody(answer)?.code !== "version_conflict") {
+      const error = errorOf(answer);
+      throw answer.resent ? outcomeUnknown(error) : error;
+    }
     const current = errorBody(answer)?.current === null ? null : requireCurrent(answer);
     return { kind: "conflict", current, resent: answer.resent };
   }
+}
+
+/** The error of a write that was sent again and then not carried out, `cause` being why. */
+export function outcomeUnknown(cause?: TacendaError): OutcomeUnknownError {
+  return new OutcomeUnknownError(
+    "The write was sent again after no clear answer, and was then refused: the first one may or may not have happened. " +
+      "Read the key before you write again.",
+    cause && { cause },
+  );
 }
 
 /** The version after `version`. */

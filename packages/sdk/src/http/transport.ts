@@ -41,11 +41,20 @@ const RETRYABLE_STATUSES = [408, 429, 502, 503, 504];
 const FIRST_BACKOFF = 100;
 const LONGEST_BACKOFF = 5_000;
 
-/** Failures of which a runtime tells that the request was never sent. */
-const NEVER_SENT = /^(ECONNREFUSED|ENOTFOUND|EAI_AGAIN|EHOSTUNREACH|ENETUNREACH|ConnectionRefused)$/;
+/** Failures that happen only before a request is sent. (EHOSTUNREACH and the like also happen on open connections.) */
+const NEVER_SENT = /^(ECONNREFUSED|ENOTFOUND|EAI_AGAIN|ConnectionRefused)$/;
 
 /** Why the inner signal aborted, when it was not the caller. */
 const TIMED_OUT = Symbol("timed out");
+
+/** A request on its way, over all its attempts. */
+interface Sending {
+  /** Milliseconds since the epoch. */
+  deadline: number;
+  signal: AbortSignal;
+  /** An earlier attempt got no clear answer, and may have been carried out. */
+  doubtful: boolean;
+}
 
 /** One attempt that brought no answer. */
 interface NoAnswer {
@@ -84,40 +93,38 @@ export class Transport {
     request.signal?.throwIfAborted();
     const controller = new AbortController();
     const timeout = request.timeout ?? this.#timeout;
-    const deadline = Date.now() + timeout;
     const timer = setTimeout(() => controller.abort(TIMED_OUT), timeout);
     const onAbort = () => controller.abort(request.signal?.reason);
     request.signal?.addEventListener("abort", onAbort, { once: true });
+    const sending: Sending = { deadline: Date.now() + timeout, signal: controller.signal, doubtful: false };
     try {
-      return await this.#sendUntil(request, deadline, controller.signal);
+      return await this.#sendUntil(request, sending);
     } catch (error) {
       if (error !== TIMED_OUT) throw error;
-      throw new RequestTimeoutError(`No complete answer within ${timeout} ms. Try again, or raise \`timeout\`.`);
+      throw new RequestTimeoutError(`No complete answer within ${timeout} ms. Try again, or raise \`timeout\`.`, {
+        mayHaveHappened: request.method !== "GET",
+      });
     } finally {
       clearTimeout(timer);
       request.signal?.removeEventListener("abort", onAbort);
     }
   }
 
-  async #sendUntil(request: OutgoingRequest, deadline: number, signal: AbortSignal): Promise<Answer> {
-    let resent = false;
+  async #sendUntil(request: OutgoingRequest, sending: Sending): Promise<Answer> {
     for (let attempt = 1; ; attempt++) {
-      const outcome = await this.#attempt(request, signal);
+      const outcome = await this.#attempt(request, sending.signal);
       const answered = "status" in outcome;
-      if (answered && !RETRYABLE_STATUSES.includes(outcome.status)) return { ...outcome, resent };
-      const wait = (answered ? retryAfter(outcome) : undefined) ?? backoff(attempt);
-      const unclear = !(answered ? refusedUnread(outcome) : outcome.neverSent);
+      if (answered && !RETRYABLE_STATUSES.includes(outcome.status)) return { ...outcome, resent: sending.doubtful };
+      const wait = Math.max(backoff(attempt), answered ? retryAfter(outcome) : 0);
+      const doubtful = !(answered ? refusedUnread(outcome) : outcome.neverSent);
       // A POST makes something new each time, so it is sent again only when it certainly made nothing.
-      const final = attempt >= this.#maxAttempts || (unclear && request.method === "POST");
-      if (final || Date.now() + wait >= deadline) {
-        if (answered) return { ...outcome, resent };
-        throw new ServerUnreachableError(
-          `The server cannot be reached${outcome.reason === undefined ? "" : ` (${outcome.reason})`}: check \`url\`, ` +
-            "that the server runs, and the network. A write may have happened if it was on its way.",
-        );
+      const final = attempt >= this.#maxAttempts || (doubtful && request.method === "POST");
+      if (final || Date.now() + wait >= sending.deadline) {
+        if (answered) return { ...outcome, resent: sending.doubtful };
+        throw unreachable(outcome, request.method !== "GET" && (doubtful || sending.doubtful));
       }
-      resent ||= unclear;
-      await delay(wait, signal);
+      sending.doubtful ||= doubtful;
+      await delay(wait, sending.signal);
     }
   }
 
@@ -127,9 +134,12 @@ export class Transport {
       const options = { method, signal, ...(headers && { headers }), ...(body !== undefined && { body }) };
       // A given `fetch` may ignore the signal, so the wait is ours to end.
       const response = await orAborted(this.#ky(path, options) as Promise<Response>, signal);
-      const bytes = await readBody(response, response.ok ? request.maxBytes : MAX_ERROR_BYTES, signal);
-      if (bytes === null) throw new ProtocolError("The answer is longer than any a Tacenda server gives: check `url`.");
-      return { status: response.status, headers: response.headers, bytes };
+      const { status, headers: answered, ok } = response;
+      const bytes = await readBody(response, ok ? request.maxBytes : MAX_ERROR_BYTES, signal);
+      if (bytes !== null) return { status, headers: answered, bytes };
+      // A proxy's long error page is an answer with nothing in it.
+      if (!ok) return { status, headers: answered, bytes: new Uint8Array(0) };
+      throw new ProtocolError("The answer is longer than any a Tacenda server gives: check `url`.");
     } catch (error) {
       if (error instanceof ProtocolError) throw error;
       if (signal.aborted) throw signal.reason;
@@ -139,10 +149,17 @@ export class Transport {
   }
 }
 
-/** Milliseconds that the answer asks us to wait; undefined when it does not say. */
-function retryAfter({ headers }: Omit<Answer, "resent">): number | undefined {
-  const seconds = /^\d{1,6}$/.exec(headers.get("retry-after") ?? "")?.[0];
-  return seconds === undefined ? undefined : Number(seconds) * 1000;
+/** Milliseconds that the answer asks us to wait; 0 when it does not say. */
+function retryAfter({ headers }: Omit<Answer, "resent">): number {
+  return Number(/^\d{1,6}$/.exec(headers.get("retry-after") ?? "")?.[0] ?? 0) * 1000;
+}
+
+function unreachable({ reason }: NoAnswer, mayHaveHappened: boolean): ServerUnreachableError {
+  return new ServerUnreachableError(
+    `The server cannot be reached${reason === undefined ? "" : ` (${reason})`}: check \`url\`, that the server runs, and ` +
+      `the network.${mayHaveHappened ? " The write may have happened all the same." : ""}`,
+    { mayHaveHappened },
+  );
 }
 
 /** Full jitter, so that clients that failed together do not come back together. */

@@ -1,7 +1,7 @@
 import { inspect } from "node:util";
 import { gzipSync } from "node:zlib";
 
-import { describe, expect, test } from "vitest";
+import { describe, expect, test, vi } from "vitest";
 
 import { ProtocolError, RequestTimeoutError, ServerUnreachableError, type TacendaError } from "../../src/errors.js";
 import { errorOf } from "../../src/http/answer.js";
@@ -136,6 +136,42 @@ describe("sending again", () => {
       count < 2 ? response.writeHead(502).end() : response.end(),
     );
     expect(await transport(server.url).send(PUT)).toMatchObject({ status: 200, resent: true });
+  });
+
+  test("an early Retry-After does not shorten the back-off", async () => {
+    const times: number[] = [];
+    await using server = await serve((_, response) => {
+      times.push(performance.now());
+      response.writeHead(503, { "retry-after": "0" }).end();
+    });
+    const random = vi.spyOn(Math, "random").mockReturnValue(1);
+    await transport(server.url).send(GET);
+    random.mockRestore();
+    expect((times[1] ?? 0) - (times[0] ?? 0)).toBeGreaterThan(150);
+  });
+
+  test("a proxy's long error page is an answer like its short one", async () => {
+    await using server = await serve((_, response, count) =>
+      count < 2 ? response.writeHead(502).end("<p>".repeat(20_000)) : response.end(),
+    );
+    expect(await transport(server.url).send(GET)).toMatchObject({ status: 200 });
+  });
+
+  test("no answer to a write leaves open whether it happened, unless it was never sent", async () => {
+    await using server = await serve((request) => request.socket.destroy());
+    expect(await rejection(transport(server.url).send(PUT))).toMatchObject({ mayHaveHappened: true });
+    expect(await rejection(transport(server.url).send(GET))).toMatchObject({ mayHaveHappened: false });
+    await server[Symbol.asyncDispose]();
+    expect(await rejection(transport(server.url).send(PUT))).toMatchObject({ mayHaveHappened: false });
+  });
+
+  test.each(["EHOSTUNREACH", "ENETUNREACH", "ECONNRESET", "EPIPE"])("%s leaves a write in doubt", async (code) => {
+    let count = 0;
+    const fetch = () => {
+      if (++count > 1) return Promise.resolve(new Response(null, { status: 201 }));
+      return Promise.reject(new TypeError("fetch failed", { cause: Object.assign(new Error(code), { code }) }));
+    };
+    expect(await transport("http://127.0.0.1:1", { fetch }).send(PUT)).toMatchObject({ resent: true });
   });
 
   test("a POST that may have made something is not sent again", async () => {
