@@ -117,6 +117,7 @@ function checkSecret(secret: Secret, iterations: number, allowWeakSecret: boolea
   if (typeof secret === "string" && secret.startsWith("tcs_") && !isGeneratedSecret(secret)) {
     throw new Refusal("weak_secret");
   }
+  if (typeof secret === "string" && secret.startsWith("tct_")) throw new Refusal("weak_secret");
   const units = Array.from<string | number>(secret); // code points of text, byte values of bytes
   const strong = units.length >= 32 && new Set(units).size >= 8;
   if (!strong && !(allowWeakSecret && iterations >= 600_000)) throw new Refusal("weak_secret");

@@ -59,6 +59,11 @@ export const deriveCases: Vector[] = [
     iterations: 600_000,
     allowWeakSecret: true,
   }),
+  derives("refused: token for a secret, even by choice", {
+    secret: { text: token },
+    iterations: 600_000,
+    allowWeakSecret: true,
+  }),
   derives("refused: weak secret by choice at too few iterations", {
     secret: { text: passphrase },
     iterations: 599_999,
