@@ -17,11 +17,12 @@ export function checkUrl(text: string | undefined, allowInsecureUrl: boolean): s
   }
   const url = URL.canParse(text) ? new URL(text) : undefined;
   if (url === undefined || (url.protocol !== "https:" && url.protocol !== "http:")) {
-    throw new ConfigurationError("The server's URL must be an https:// URL.");
+    throw new ConfigurationError("The server's URL must begin with https://, or on this machine with http://.");
   }
   if (url.username !== "" || url.password !== "" || url.search !== "" || url.hash !== "") {
     throw new ConfigurationError("The server's URL must have no user, password, query or fragment.");
   }
+  if (/\/v1\/*$/.test(url.pathname)) throw new ConfigurationError("The server's URL must not end in /v1: it is added.");
   if (url.protocol === "http:" && !isLoopback(url.hostname) && !allowInsecureUrl) {
     throw new ConfigurationError(
       "http:// would show the token to the network. Use https://, or set allowInsecureUrl: true if you are sure.",

@@ -25,6 +25,9 @@ test.each([
   "http://127.0.0.1.example.com",
   "http://localhost.example.com",
   "http://10.0.0.1",
+  "127.0.0.1:4200",
+  "https://example.com/v1",
+  "https://example.com/v1/",
 ])("%s is refused", (url) => expect(() => checkUrl(url, false)).toThrow(ConfigurationError));
 
 test("http:// beyond loopback needs the caller's word", () => {
