@@ -57,7 +57,7 @@ export function createApp(dependencies: AppDependencies): Hono<NodeEnv> {
     keys,
     now,
     purgeDestroyed,
-    checkReady: createReadiness(dependencies.readinessChecks, now),
+    checkReady: createReadiness(dependencies.readinessChecks),
     forgetTokens: () => authenticator.forget(),
     openapi: JSON.stringify(describeApi(ROUTES)),
   };

@@ -6,16 +6,15 @@ import { HttpError } from "./http/http-error.js";
 const KEPT_MILLISECONDS = 1_000;
 const TIMEOUT_MILLISECONDS = 5_000;
 
-/**
- * A function that resolves when all `checks` do, within 5 s, and rejects with what the first of them threw.
- * `now`: milliseconds since the epoch.
- */
-export function createReadiness(checks: readonly (() => Promise<void>)[], now: () => number): () => Promise<void> {
+/** A function that resolves when all `checks` do, within 5 s, and rejects with what the first of them threw. */
+export function createReadiness(checks: readonly (() => Promise<void>)[]): () => Promise<void> {
+  // Times of the process's own clock: the system's may be set back, and would keep an old answer for as long.
   let asked = -Infinity;
   let answer = Promise.resolve();
   return () => {
-    if (now() - asked >= KEPT_MILLISECONDS) {
-      asked = now();
+    const now = performance.now();
+    if (now - asked >= KEPT_MILLISECONDS) {
+      asked = now;
       answer = withTimeout(Promise.all(checks.map((check) => check())));
     }
     return answer;
