@@ -47,7 +47,8 @@ export class StoreKeys {
       max: options.maxStores ?? 10_000,
       ttl: options.ttl ?? 300_000,
       ttlResolution: 0,
-      // What has run out stays until it is replaced, so that its data keys can keep their salts.
+      // What has run out stays until it is replaced, so that its data keys can keep their salts; only `open` minds.
+      allowStale: true,
       noDeleteOnStaleGet: true,
       ...(options.now && { perf: { now: options.now } }),
     });
@@ -68,14 +69,14 @@ export class StoreKeys {
    */
   open(project: string, store: string): Promise<OpenStore | null> {
     const place = `${project}/${store}`;
-    const cached = this.#cache.get(place);
+    const cached = this.#cache.get(place, { allowStale: false });
     if (cached !== undefined) return cached.loading;
 
-    const expired = this.#cache.peek(place, { allowStale: true })?.opened ?? null;
+    const expired = this.#cache.peek(place)?.opened ?? null;
     const entry: Entry = { loading: this.#load(project, store, expired), opened: null };
     this.#cache.set(place, entry);
     const drop = () => {
-      if (this.#cache.peek(place, { allowStale: true }) === entry) this.#cache.delete(place);
+      if (this.#cache.peek(place) === entry) this.#cache.delete(place);
     };
     entry.loading.then((opened) => {
       entry.opened = opened;
@@ -87,8 +88,15 @@ export class StoreKeys {
   /** Makes the next `open` load the keys again; only if `stale` is still what the cache holds, when it is given. */
   forget(project: string, store: string, stale?: OpenStore): void {
     const place = `${project}/${store}`;
-    const entry = this.#cache.peek(place, { allowStale: true });
+    const entry = this.#cache.peek(place);
     if (stale === undefined || entry?.opened === stale) this.#cache.delete(place);
+  }
+
+  /** Drops the keys of all stores of a project that was destroyed, whichever stores those were. */
+  forgetProject(project: string): void {
+    for (const place of [...this.#cache.keys()]) {
+      if (place.startsWith(`${project}/`)) this.#cache.delete(place);
+    }
   }
 
   async #createKey(project: string, store: string, purpose: KeyPurpose): Promise<WrappedKey> {

@@ -27,6 +27,8 @@ export interface StoreKeyMaker {
   createKeys(project: string, store: string): Promise<readonly WrappedKey[]>;
   /** Drops what is cached of a store that was destroyed. */
   forget(project: string, store: string): void;
+  /** Drops what is cached of every store of a project that was destroyed. */
+  forgetProject(project: string): void;
 }
 
 /** What handlers use. */

@@ -23,10 +23,9 @@ export async function listProjects(_call: Call, { directory }: Services): Promis
 
 /** Destroys the project with its stores, their keys and its tokens, and purges their rows in the background. */
 export async function destroyProject({ project }: Call, services: Services): Promise<Reply> {
-  const stores = (await services.directory.listStores(project)) ?? [];
   if (!(await services.directory.destroyProject(project))) throw new HttpError("not_found");
   services.forgetTokens();
-  for (const store of stores) services.keys.forget(project, store.id);
+  services.keys.forgetProject(project);
   services.purgeDestroyed();
   return NO_CONTENT;
 }

@@ -193,6 +193,32 @@ describe("failures", () => {
   });
 });
 
+describe("forgetting a project", () => {
+  test("drops the keys of its stores, run out or not, and of no other", async () => {
+    let now = 1_000;
+    const world = await openWorld({ ttl: 5_000, now: () => now });
+    const open = () =>
+      Promise.all(
+        [
+          ["acme", "old"],
+          ["acme", "new"],
+          ["acme-2", "old"],
+          ["default", "user-tokens"],
+        ].map(async ([project = "", store = ""]) => (await world.keys.open(project, store))?.current),
+      );
+    await world.addStore("acme", "old");
+    await world.addStore("acme", "new");
+    await world.addStore("acme-2", "old");
+    const before = await open();
+    now += 5_001;
+    await world.keys.open("acme", "new");
+    world.keys.forgetProject("acme");
+    // A data key that was kept, even past its time, is used again.
+    const after = await open();
+    expect(after.map((key, index) => key === before[index])).toEqual([false, false, true, true]);
+  });
+});
+
 describe("wraps that were moved in the database do not open", () => {
   const swap = (world: World, one: string, other: string) => {
     const rows = [one, other].map((where) =>

@@ -1,7 +1,7 @@
 /** Projects, stores and tokens over HTTP, and how strict JSON bodies are; spec/http.md § Administration, § JSON. */
 
 import { RECORD_MEDIA_TYPE, type Grant, type MintedToken } from "@tacenda/protocol";
-import { beforeEach, describe, expect, test } from "vitest";
+import { beforeEach, describe, expect, test, vi } from "vitest";
 
 import { ROOT_TOKEN, START, errorCode, openWorld, randomRecordPath, sealedRecord, type World } from "../world.js";
 
@@ -37,6 +37,22 @@ describe("projects", () => {
     expect(await outcome(asRoot("DELETE", "/v1/projects/acme"))).toEqual([404, "not_found"]);
     expect(await outcome(asRoot("POST", "/v1/projects", { id: "acme" }))).toEqual([409, "id_retired"]);
     expect(await outcome(world.call("GET", "/v1/token", { token }))).toEqual([401, "unauthorized"]);
+  });
+});
+
+describe("a project that was destroyed", () => {
+  test("leaves no keys behind, not even of a store that was made meanwhile", async () => {
+    await asRoot("POST", "/v1/projects", { id: "acme" });
+    const destroy = world.directory.destroyProject.bind(world.directory);
+    const spy = vi.spyOn(world.directory, "destroyProject").mockImplementation(async (id) => {
+      expect((await asRoot("POST", "/v1/projects/acme/stores", { id: "late" })).status).toBe(201);
+      expect(await world.keys.open("acme", "late")).not.toBeNull();
+      return destroy(id);
+    });
+    expect((await asRoot("DELETE", "/v1/projects/acme")).status).toBe(204);
+    spy.mockRestore();
+    expect(await world.keys.open("acme", "late")).toBeNull();
+    expect(await world.keys.open("default", "one")).not.toBeNull();
   });
 });
 

@@ -23,7 +23,7 @@ async function failingApp(error: unknown) {
   const app = createApp({
     records: { read: fail, commit: fail },
     directory: database.directory,
-    keys: { createKeys: fail, forget: fail },
+    keys: { createKeys: fail, forget: fail, forgetProject: fail },
     rootTokenDigest: digestToken(ROOT_TOKEN),
     readinessChecks: [
       async () => {
