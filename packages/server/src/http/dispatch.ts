@@ -55,6 +55,9 @@ export interface Pipeline {
 const UNMATCHED = "unmatched";
 const KNOWN_METHODS = new Set(["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]);
 
+/** Answers that end with their headers by their status; every other empty body has to say its length, or goes out chunked. */
+const BODILESS = new Set([204, 304]);
+
 const NO_BYTES = new Uint8Array(0);
 
 /** One request on its way through the pipeline. */
@@ -168,9 +171,15 @@ function finish(reply: Reply, passage: Passage, { headers, metrics, logger, onAc
   metrics?.observe(route, method, status, milliseconds / 1_000);
   logger.info({ requestId, route, method, status, milliseconds, principal: principal?.id }, "request");
   onAccess?.(accessEvent(passage, status));
-  return new Response((reply.body ?? null) as BodyInit | null, {
+  const body = reply.body ?? null;
+  return new Response(body as BodyInit | null, {
     status,
-    headers: { ...headers, [HEADERS.requestId]: requestId, ...reply.headers },
+    headers: {
+      ...headers,
+      [HEADERS.requestId]: requestId,
+      ...reply.headers,
+      ...(body === null && !BODILESS.has(status) && { "content-length": "0" }),
+    },
   });
 }
 

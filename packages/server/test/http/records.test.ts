@@ -150,6 +150,13 @@ describe("writing", () => {
     }
   });
 
+  test("is answered with a length, although the body is empty", async () => {
+    const answer = await put(sealedRecord(), CREATE);
+    expect([answer.headers.get("content-length"), answer.headers.get("transfer-encoding")]).toEqual(["0", null]);
+    const unchanged = await get("", { "if-none-match": '"1"' });
+    expect([unchanged.status, unchanged.headers.get("content-length")]).toEqual([304, null]);
+  });
+
   test("knows no query but purge=earlier, once", async () => {
     for (const query of [
       "?purge=all",
