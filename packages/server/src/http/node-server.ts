@@ -1,8 +1,11 @@
-/** The app on Node's HTTP server: limits, and uniform answers to what Node refuses by itself; spec/http.md § Limits. */
+/**
+ * The app on Node's HTTP server: limits, and uniform answers to what Node refuses by itself; spec/http.md § Limits,
+ * § Transport.
+ */
 
 import { randomUUID } from "node:crypto";
-import { STATUS_CODES, createServer, type ServerOptions as HttpServerOptions, type Server } from "node:http";
-import type { Socket } from "node:net";
+import { STATUS_CODES, createServer, type Server, type ServerResponse } from "node:http";
+import type { Duplex } from "node:stream";
 
 import { getRequestListener } from "@hono/node-server";
 import { ERROR_STATUS, HEADERS, type ErrorCode } from "@tacenda/protocol";
@@ -13,25 +16,48 @@ import { errorReply } from "./failures.js";
 import { HttpError } from "./http-error.js";
 import { ALWAYS_HEADERS } from "./reply.js";
 
-const HEADERS_TIMEOUT_MILLISECONDS = 10_000;
-const REQUEST_TIMEOUT_MILLISECONDS = 30_000;
+/** How long a client may take, in milliseconds. */
+export interface TimeLimits {
+  /** For a whole request, from its first byte to its last. */
+  readonly request: number;
+  /** For a connection on which nothing moves, whosever turn it is: it ends an answer that nobody reads. */
+  readonly inactivity: number;
+}
+
+const TIME_LIMITS: TimeLimits = { request: 30_000, inactivity: 60_000 };
+const HEADERS_MILLISECONDS = 10_000;
 const KEEP_ALIVE_MILLISECONDS = 30_000;
-/** How often Node looks for connections past the limits above. */
+/** How often Node looks for requests past the limits above. */
 const CHECK_MILLISECONDS = 1_000;
 
+/** The answer that each connection waits for, from its request's arrival until the last byte was given to the system. */
+type Outstanding = WeakMap<Duplex, ServerResponse>;
+
 /** A server that does not listen yet. */
-export function createNodeServer(app: Hono<NodeEnv>, maxConnections: number): Server {
+export function createNodeServer(app: Hono<NodeEnv>, maxConnections: number, limits = TIME_LIMITS): Server {
+  const outstanding: Outstanding = new WeakMap();
   const listener = getRequestListener(app.fetch, { errorHandler: refuseRequest });
-  const limits: HttpServerOptions = {
-    headersTimeout: HEADERS_TIMEOUT_MILLISECONDS,
-    requestTimeout: REQUEST_TIMEOUT_MILLISECONDS,
+  const options = {
+    headersTimeout: Math.min(HEADERS_MILLISECONDS, limits.request),
+    requestTimeout: limits.request,
     keepAliveTimeout: KEEP_ALIVE_MILLISECONDS,
     connectionsCheckingInterval: CHECK_MILLISECONDS,
   };
-  // The listener answers what it catches; its promise never rejects.
-  const server = createServer(limits, (incoming, outgoing) => void listener(incoming, outgoing));
+  const server = createServer(options, (incoming, outgoing) => {
+    const { socket } = incoming;
+    // Requests sent before the last answer was read would pile up answers in memory, at no cost to the client.
+    if (outstanding.has(socket)) {
+      socket.destroy();
+      return;
+    }
+    outstanding.set(socket, outgoing);
+    outgoing.once("close", () => outstanding.delete(socket));
+    // The listener answers what it catches; its promise never rejects.
+    void listener(incoming, outgoing);
+  });
+  server.timeout = limits.inactivity;
   server.maxConnections = maxConnections;
-  server.on("clientError", refuseClient);
+  server.on("clientError", (error: NodeJS.ErrnoException, socket) => refuseClient(error, socket, outstanding));
   return server;
 }
 
@@ -42,8 +68,11 @@ function refuseRequest(): Response {
 }
 
 /** Node could not parse the request, or it came too slowly. */
-function refuseClient(error: NodeJS.ErrnoException, socket: Socket): void {
-  if (error.code === "ECONNRESET" || !socket.writable) {
+function refuseClient(error: NodeJS.ErrnoException, socket: Duplex, outstanding: Outstanding): void {
+  const response = outstanding.get(socket);
+  // Bytes behind a whole request: what is said of them here would be taken for the answer to that request.
+  const isOfAnother = response !== undefined && (response.headersSent || response.req.complete);
+  if (error.code === "ECONNRESET" || !socket.writable || isOfAnother) {
     socket.destroy();
     return;
   }

@@ -145,10 +145,10 @@ describe("bodies", () => {
     expect([statusOf(answer), errorOf(answer).code]).toEqual([413, "body_too_large"]);
   });
 
-  test("a length that lies is refused, or ends the body where it says", async () => {
+  test("a length that lies ends the connection, or the body where it says", async () => {
     const record = sealedRecord();
     const short = await exchange(put(randomRecordPath(), "Content-Length: 10"), record);
-    expect(statusOf(short)).toBe(400);
+    expect(short).toBe("");
     const path = randomRecordPath();
     const socket = connect(world.port, "127.0.0.1");
     socket.write(put(path, `Content-Length: ${record.length + 1}`));
