@@ -18,6 +18,6 @@ function library(name: string, entry: string[]): Options {
 
 export default defineConfig([
   library("protocol", ["index.ts"]),
-  library("sdk", ["index.ts", "admin.ts"]),
+  library("sdk", ["index.ts", "admin.ts", "version-memory.ts"]),
   library("server", ["index.ts", "main.ts"]),
 ]);

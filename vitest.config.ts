@@ -8,6 +8,7 @@ const source = (path: string) => fileURLToPath(new URL(`packages/${path}`, impor
 const alias = {
   "@tacenda/protocol": source("protocol/src/index.ts"),
   "@tacenda/sdk/admin": source("sdk/src/admin.ts"),
+  "@tacenda/sdk/version-memory": source("sdk/src/version-memory.ts"),
   "@tacenda/sdk": source("sdk/src/index.ts"),
   "@tacenda/server": source("server/src/index.ts"),
 };

@@ -47,6 +47,7 @@ export {
   type Store,
   type StoreSettings,
   type TokenInfo,
+  type VersionInfo,
   type WhoAmI,
 } from "./messages.js";
 export {

@@ -71,6 +71,14 @@ export interface RecordAttributes {
   active: boolean;
 }
 
+/** A version that the server keeps of a record, as it tells it. */
+export interface VersionInfo {
+  version: number;
+  createdAt: number;
+  /** Bytes of the sealed record. */
+  size: number;
+}
+
 /** Names of Tacenda's own headers, in lower case. */
 export const HEADERS = {
   /** When the server says that it stored this version, in milliseconds since the epoch. */

@@ -157,6 +157,11 @@ export class AlreadyExistsError extends TacendaError {
   readonly code = "already_exists";
 }
 
+/** The earlier version that was asked for is not kept, or holds no value. */
+export class VersionNotFoundError extends TacendaError {
+  readonly code = "version_not_found";
+}
+
 /** The id belonged to a store or project that was destroyed, and is never used again. */
 export class IdRetiredError extends TacendaError {
   readonly code = "id_retired";
@@ -222,6 +227,7 @@ export interface TacendaErrorTypes {
   store_not_found: StoreNotFoundError;
   conflict: ConflictError;
   already_exists: AlreadyExistsError;
+  version_not_found: VersionNotFoundError;
   id_retired: IdRetiredError;
   record_open: RecordOpenError;
   unsupported_format: UnsupportedFormatError;

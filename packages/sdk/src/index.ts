@@ -1,7 +1,18 @@
 /** @tacenda/sdk: a secret store that cannot read, name, list or link what it stores. */
 
 export { Tacenda } from "./tacenda.js";
-export type { SetOptions, Store, WriteOptions } from "./store.js";
+export type {
+  DeleteOptions,
+  KeptVersion,
+  ReadOptions,
+  SetOptions,
+  Store,
+  VersionCondition,
+  WriteOptions,
+} from "./store.js";
+export type { Duration, ExpiryOptions } from "./duration.js";
+export type { Mark, VersionMemory } from "./marks.js";
+export type { NamingRule, ValueOptions } from "./value.js";
 export type { Entry, GoneEntry, LiveEntry } from "./entry.js";
 export type { ConnectionOptions, SecretOptions, StoreCallOptions, StoreOptions, TacendaOptions } from "./options.js";
 export type { SecretInput } from "./secret.js";
@@ -33,6 +44,7 @@ export {
   TokenRefusedError,
   UnsupportedFormatError,
   ValueTooLargeError,
+  VersionNotFoundError,
   WeakSecretError,
   type TacendaErrorCode,
 } from "./errors.js";

@@ -7,7 +7,9 @@ import { ConfigurationError, WeakSecretError } from "./errors.js";
 import { checkToken, checkUrl } from "./http/endpoint.js";
 import type { CallOptions } from "./http/record-api.js";
 import type { TransportOptions } from "./http/transport.js";
+import type { VersionMemory } from "./marks.js";
 import { Secret, type SecretInput } from "./secret.js";
+import type { NamingRule } from "./value.js";
 
 /** How to reach a server; what `Tacenda` and `TacendaAdmin` have in common. */
 export interface ConnectionOptions {
@@ -33,6 +35,8 @@ export interface TacendaOptions extends ConnectionOptions, SecretOptions {
   derivedKeyCacheSize?: number | undefined;
   /** Derivations that run at once. Default 3, for the runtime's few threads also serve files and name look-ups. */
   maxConcurrentDerivations?: number | undefined;
+  /** Where to remember the versions seen, against a server that goes back. In memory by default, the last 100,000 keys. */
+  versionMemory?: VersionMemory | undefined;
 }
 
 /** The secret, and what deriving from it costs. */
@@ -51,7 +55,12 @@ export interface SecretOptions {
 }
 
 /** Options of `getStore`. */
-export type StoreOptions = SecretOptions;
+export interface StoreOptions extends SecretOptions {
+  /** Another memory for versions seen than the client's. */
+  versionMemory?: VersionMemory | undefined;
+  /** Keys that do not match are refused: `"env"` for `^[A-Z][A-Z0-9_]{0,254}$`, or a pattern of your own. */
+  naming?: NamingRule | undefined;
+}
 
 /** Options of every call on a store. */
 export interface StoreCallOptions extends CallOptions {

@@ -1,11 +1,10 @@
 /** A named collection of sealed values: the calls that are the product. */
 
-import { MAX_VERSION, RecordState, type Grant } from "@tacenda/protocol";
+import { MAX_VERSION, RecordState, type Grant, type RecordAttributes } from "@tacenda/protocol";
 
-import { delay, orAborted } from "./concurrency.js";
+import { orAborted } from "./concurrency.js";
 import { utf8 } from "./crypto/bytes.js";
 import type { RecordKeys } from "./crypto/derive.js";
-import type { Payload } from "./crypto/payload.js";
 import type { VerifiedHead } from "./crypto/record.js";
 import type { Entry } from "./entry.js";
 import {
@@ -15,13 +14,15 @@ import {
   NotTextError,
   PermissionDeniedError,
   SecretRotatedError,
+  VersionNotFoundError,
 } from "./errors.js";
 import type { JsonApi } from "./http/json-api.js";
 import type { CallOptions, RecordApi } from "./http/record-api.js";
 import type { KeyCache, KeySource } from "./key-cache.js";
 import { type SecretOptions, type StoreCallOptions, checkInteger, secretOf } from "./options.js";
+import { inRounds } from "./rounds.js";
 import type { Secret } from "./secret.js";
-import { checkKey, payloadOf } from "./value.js";
+import { type Draft, TOMBSTONE, type ValueOptions, checkKey, draftOf } from "./value.js";
 import { type Found, type VerifiedRecords, isExpired } from "./verified-records.js";
 
 /** What a store shares with its client. */
@@ -34,25 +35,39 @@ export interface StoreParts {
   source: Omit<KeySource, "secret">;
   secret: Secret | undefined;
   secretOptions: SecretOptions;
+  /** What keys must match besides the format's own rules. */
+  naming: RegExp | undefined;
   /** Milliseconds for a call, unless it says otherwise. */
   timeout: number;
 }
 
 /** Options of `setValue` and `createValue`. */
-export interface WriteOptions extends StoreCallOptions {
-  /** A JSON object, at most 8,192 bytes, encrypted with the value. The next `setValue` replaces it. */
-  metadata?: Record<string, unknown> | undefined;
-}
+export interface WriteOptions extends StoreCallOptions, ValueOptions {}
 
-export interface SetOptions extends WriteOptions {
+/** Options of calls that can be bound to a version. */
+export interface VersionCondition {
   /** Write only if this is the current version (0: only if the key never existed); else `ConflictError`. */
   ifVersion?: number | undefined;
 }
 
-/** How often an overwrite starts again because another writer was faster. */
-const MAX_ROUNDS = 30;
-/** Milliseconds it waits at most in between; the jitter spreads writers that lost together. */
-const LONGEST_PAUSE = 250;
+export interface SetOptions extends WriteOptions, VersionCondition {}
+
+export interface DeleteOptions extends StoreCallOptions, VersionCondition {}
+
+export interface ReadOptions extends StoreCallOptions {
+  /** An earlier version than the current one. */
+  version?: number | undefined;
+}
+
+/** A version that the server says it keeps. Reading it proves it. */
+export interface KeptVersion {
+  version: number;
+  claimed: {
+    createdAt: Date;
+    /** Bytes of the sealed record. */
+    size: number;
+  };
+}
 
 /** Made by `Tacenda.getStore`. */
 export class Store {
@@ -78,14 +93,14 @@ export class Store {
    * @example
    * const token = await store.getValue("github:42");
    */
-  async getValue(key: string, options: StoreCallOptions = {}): Promise<string | null> {
+  async getValue(key: string, options: ReadOptions = {}): Promise<string | null> {
     const value = (await this.getEntry(key, options))?.value ?? null;
     if (value === null || typeof value === "string") return value;
     throw new NotTextError("The value was stored as bytes: read it with getBytes.");
   }
 
   /** The bytes stored under `key` (of a text, its UTF-8), or null when there are none. Throws as `getValue` does. */
-  async getBytes(key: string, options: StoreCallOptions = {}): Promise<Uint8Array | null> {
+  async getBytes(key: string, options: ReadOptions = {}): Promise<Uint8Array | null> {
     const entry = await this.getEntry(key, options);
     const value = entry?.value ?? null;
     return typeof value === "string" ? utf8(value) : value;
@@ -95,9 +110,14 @@ export class Store {
    * The value with all that is known of it, or null when the server says that the key never existed. A deleted or
    * expired key gives an entry without a value, and a holder of the secret has proved it. Throws as `getValue` does.
    */
-  async getEntry(key: string, options: StoreCallOptions = {}): Promise<Entry | null> {
+  async getEntry(key: string, options: ReadOptions = {}): Promise<Entry | null> {
+    const { version } = options;
+    if (version !== undefined) checkInteger("version", version, 1, MAX_VERSION);
     const keys = await this.#recordKeys(key, options);
-    return entryOf(await this.#parts.records.read(keys, options));
+    const { records } = this.#parts;
+    return entryOf(
+      await (version === undefined ? records.read(keys, options) : records.readVersion(keys, version, options)),
+    );
   }
 
   /**
@@ -112,16 +132,15 @@ export class Store {
    */
   async setValue(key: string, value: string | Uint8Array, options: SetOptions = {}): Promise<{ version: number }> {
     const { ifVersion } = options;
-    if (ifVersion !== undefined) checkInteger("ifVersion", ifVersion, 0, MAX_VERSION - 1);
-    const payload = payloadOf(value, options.metadata);
+    checkCondition(options);
+    const draft = draftOf(value, options);
     const keys = await this.#recordKeys(key, options);
     if (ifVersion === undefined)
-      return await this.#writeAfter(keys, this.#lastSeen(keys), payload, this.#budget(options));
-    const written = await this.#parts.records.write(keys, ifVersion, now(payload), options);
+      return await this.#writeAfter(keys, await this.#lastSeen(keys), draft, this.#budget(options));
+    const written = await this.#parts.records.write(keys, ifVersion, draft, options);
     if ("version" in written) return written;
     if (written.current !== null) refuseMoved(written.current);
-    const currentVersion = written.current?.version ?? 0;
-    throw new ConflictError(`The key is at version ${currentVersion}, not ${ifVersion}.`, { currentVersion });
+    throw conflict(written.current?.version ?? 0, ifVersion);
   }
 
   /**
@@ -130,14 +149,69 @@ export class Store {
    * @throws {AlreadyExistsError} when there is a value.
    */
   async createValue(key: string, value: string | Uint8Array, options: WriteOptions = {}): Promise<{ version: number }> {
-    const payload = payloadOf(value, options.metadata);
+    const draft = draftOf(value, options);
     const keys = await this.#recordKeys(key, options);
     // A key seen before is read first: to write over its last version could overwrite a value.
     const call = this.#budget(options);
-    const found = this.#lastSeen(keys) > 0 ? await this.#parts.records.read(keys, call) : null;
+    const found = (await this.#lastSeen(keys)) > 0 ? await this.#parts.records.read(keys, call) : null;
     const known = headOf(found);
     if (known !== null) (found?.gone === true ? refuseMoved : refuseLive)(known);
-    return await this.#writeAfter(keys, known?.version ?? 0, payload, call, refuseLive);
+    return await this.#writeAfter(keys, known?.version ?? 0, draft, call, refuseLive);
+  }
+
+  /**
+   * Deletes a value: writes a tombstone as the next version. Earlier versions stay, and `restoreVersion` brings them back.
+   * Null when there was no value to delete. Needs the permissions read, write and delete.
+   *
+   * @throws {RecordProtectedError} when the entry is protected.
+   * @throws {ConflictError} with `ifVersion`, when another version is current.
+   */
+  async deleteValue(key: string, options: DeleteOptions = {}): Promise<{ version: number } | null> {
+    return await this.#remove(key, options, false);
+  }
+
+  /**
+   * Deletes a value and all its earlier versions in one commit; nobody can bring them back. Also what was deleted or has
+   * expired can be destroyed. Null when the key never existed. Throws as `deleteValue` does.
+   */
+  async destroyValue(key: string, options: DeleteOptions = {}): Promise<{ version: number } | null> {
+    return await this.#remove(key, options, true);
+  }
+
+  /** The versions that the server keeps of a key, newest first; empty when it says that the key never existed. */
+  async listVersions(key: string, options: StoreCallOptions = {}): Promise<KeptVersion[]> {
+    const versions = await this.#parts.records.listVersions(await this.#recordKeys(key, options), options);
+    return (versions ?? [])
+      .map(({ version, createdAt, size }) => ({ version, claimed: { createdAt: new Date(createdAt), size } }))
+      .sort((a, b) => b.version - a.version);
+  }
+
+  /**
+   * Makes an earlier version current again: writes its value, metadata and expiry as the next version. Undoes a deletion.
+   *
+   * @throws {VersionNotFoundError} when the version is not kept or holds no value.
+   * @throws {ConflictError} with `ifVersion`, when another version is current.
+   */
+  async restoreVersion(key: string, version: number, options: DeleteOptions = {}): Promise<{ version: number }> {
+    const entry = await this.getEntry(key, { ...options, version });
+    if (entry?.state !== "live") {
+      throw new VersionNotFoundError(`Version ${version} is not kept, or holds no value: see listVersions.`);
+    }
+    const { value, metadata, expiresAt } = entry;
+    return await this.setValue(key, value, { ...options, metadata, expiresAt: expiresAt ?? undefined });
+  }
+
+  /**
+   * Protects an entry against deletion and destruction, or lifts that (which needs the permission manage). The server
+   * enforces it. False when the key never existed.
+   */
+  async setProtected(key: string, isProtected: boolean, options: StoreCallOptions = {}): Promise<boolean> {
+    return await this.#setAttributes(key, { protected: isProtected }, options);
+  }
+
+  /** Makes an entry inactive, so that the server refuses to read it, or active again. False when the key never existed. */
+  async setActive(key: string, isActive: boolean, options: StoreCallOptions = {}): Promise<boolean> {
+    return await this.#setAttributes(key, { active: isActive }, options);
   }
 
   /**
@@ -168,7 +242,7 @@ export class Store {
    * `RollbackError` is to be expected.
    */
   async forgetMark(key: string, options: StoreCallOptions = {}): Promise<void> {
-    this.#parts.records.forgetMark(await this.#recordKeys(key, options));
+    await this.#parts.records.forgetMark(await this.#recordKeys(key, options));
   }
 
   /** Shows the store's names and nothing else. */
@@ -179,19 +253,51 @@ export class Store {
   async #writeAfter(
     keys: RecordKeys,
     previous: number,
-    payload: Omit<Payload, "sealedAt">,
+    draft: Draft,
     call: CallOptions,
     refuse: (current: VerifiedHead) => void = refuseMoved,
   ): Promise<{ version: number }> {
-    for (let round = 0; round < MAX_ROUNDS && call.timeout !== 0; round++) {
-      const written = await this.#parts.records.write(keys, previous, now(payload), call);
-      if ("version" in written) return written;
+    return await inRounds(call, async () => {
+      const written = await this.#parts.records.write(keys, previous, draft, call);
+      if ("version" in written) return { done: written };
       if (written.current !== null) refuse(written.current);
       previous = written.current?.version ?? 0;
-      if (round > 0) await delay(Math.random() * Math.min(LONGEST_PAUSE, 10 * 2 ** round), call.signal);
-    }
-    throw new ConflictError("Other writers of this key were faster each time. Try again.", {
-      currentVersion: previous,
+      return { outrunBy: previous };
+    });
+  }
+
+  async #remove(key: string, options: DeleteOptions, purgeEarlier: boolean): Promise<{ version: number } | null> {
+    checkCondition(options);
+    const keys = await this.#recordKeys(key, options);
+    const call = this.#budget(options);
+    return await inRounds(call, async () => {
+      const found = await this.#parts.records.read(keys, call);
+      const head = headOf(found);
+      const version = head?.version ?? 0;
+      if (options.ifVersion !== undefined && version !== options.ifVersion) throw conflict(version, options.ifVersion);
+      if (found === null || head === null) return { done: null };
+      refuseMoved(head);
+      if (found.gone && !purgeEarlier) return { done: null };
+      const written = await this.#parts.records.write(keys, version, TOMBSTONE, call, { purgeEarlier });
+      return "version" in written ? { done: written } : { outrunBy: written.current?.version ?? 0 };
+    });
+  }
+
+  async #setAttributes(
+    key: string,
+    attributes: Partial<RecordAttributes>,
+    options: StoreCallOptions,
+  ): Promise<boolean> {
+    const keys = await this.#recordKeys(key, options);
+    const call = this.#budget(options);
+    // Reading is no way to learn the version, for an inactive entry refuses it. A wrong guess is answered with the version.
+    let version = (await this.#lastSeen(keys)) || 1;
+    return await inRounds(call, async () => {
+      const written = await this.#parts.records.setAttributes(keys, version, attributes, call);
+      if ("version" in written) return { done: true };
+      if (written.current === null) return { done: false };
+      version = written.current.version;
+      return { outrunBy: version };
     });
   }
 
@@ -206,8 +312,8 @@ export class Store {
     };
   }
 
-  #lastSeen(keys: RecordKeys): number {
-    return this.#parts.records.mark(keys)?.version ?? 0;
+  async #lastSeen(keys: RecordKeys): Promise<number> {
+    return (await this.#parts.records.mark(keys))?.version ?? 0;
   }
 
   #secret(options: StoreCallOptions): Secret {
@@ -221,13 +327,20 @@ export class Store {
 
   async #recordKeys(key: string, options: StoreCallOptions): Promise<RecordKeys> {
     options.signal?.throwIfAborted();
-    const keys = this.#parts.keys.recordKeys({ ...this.#parts.source, secret: this.#secret(options) }, checkKey(key));
+    const keys = this.#parts.keys.recordKeys(
+      { ...this.#parts.source, secret: this.#secret(options) },
+      checkKey(key, this.#parts.naming),
+    );
     return keys instanceof Promise ? await orAborted(keys, options.signal) : keys;
   }
 }
 
-function now(payload: Omit<Payload, "sealedAt">): Payload {
-  return { ...payload, sealedAt: Date.now() };
+function checkCondition({ ifVersion }: VersionCondition): void {
+  if (ifVersion !== undefined) checkInteger("ifVersion", ifVersion, 0, MAX_VERSION - 1);
+}
+
+function conflict(currentVersion: number, ifVersion: number): ConflictError {
+  return new ConflictError(`The key is at version ${currentVersion}, not ${ifVersion}.`, { currentVersion });
 }
 
 function headOf(found: Found): VerifiedHead | null {

@@ -4,7 +4,7 @@ import { KeyCache } from "./key-cache.js";
 import { JsonApi } from "./http/json-api.js";
 import { RecordApi } from "./http/record-api.js";
 import { Transport } from "./http/transport.js";
-import { Marks } from "./marks.js";
+import { Marks, type VersionMemory } from "./marks.js";
 import {
   type SecretOptions,
   type StoreOptions,
@@ -18,6 +18,7 @@ import {
   transportOptions,
 } from "./options.js";
 import { Store } from "./store.js";
+import { namingPattern } from "./value.js";
 import { VerifiedRecords } from "./verified-records.js";
 
 /**
@@ -33,7 +34,7 @@ export class Tacenda {
   /** The id of the project. */
   readonly project: string;
   readonly #keys: KeyCache;
-  readonly #marks = new Marks();
+  readonly #marks: VersionMemory;
   readonly #recordApi: RecordApi;
   readonly #jsonApi: JsonApi;
   readonly #secretOptions: SecretOptions;
@@ -45,6 +46,7 @@ export class Tacenda {
     const transport = new Transport(connection);
     this.#timeout = connection.timeout;
     this.project = projectOf(options);
+    this.#marks = options.versionMemory ?? new Marks();
     this.#recordApi = new RecordApi(transport);
     this.#jsonApi = new JsonApi(transport);
     this.#keys = new KeyCache(
@@ -78,9 +80,10 @@ export class Tacenda {
         secretOptions,
       ),
       secretOptions,
+      naming: namingPattern(options.naming),
       timeout: this.#timeout,
       keys: this.#keys,
-      records: new VerifiedRecords(this.#recordApi, this.#marks, scope),
+      records: new VerifiedRecords(this.#recordApi, options.versionMemory ?? this.#marks, scope),
       recordApi: this.#recordApi,
       jsonApi: this.#jsonApi,
     });

@@ -3,10 +3,9 @@
  * that failed to verify passes; spec/record.md § Opening, § Marks, § Writing.
  */
 
-import { RecordState, encodeKeyHash } from "@tacenda/protocol";
+import { RecordState, encodeKeyHash, type RecordAttributes, type VersionInfo } from "@tacenda/protocol";
 
 import type { RecordKeys } from "./crypto/derive.js";
-import type { Payload } from "./crypto/payload.js";
 import {
   type OpenFault,
   type OpenedRecord,
@@ -25,7 +24,8 @@ import {
   nextVersion,
   outcomeUnknown,
 } from "./http/record-api.js";
-import { type Mark, type Marks, isRollback } from "./marks.js";
+import { type Mark, type VersionMemory, isRollback } from "./marks.js";
+import type { Draft } from "./value.js";
 
 /** How far a server's clock may be ahead of ours before we call its "expired" a lie. */
 const CLOCK_SKEW = 300_000;
@@ -39,11 +39,11 @@ export type Written = { version: number } | { current: VerifiedHead | null };
 
 export class VerifiedRecords {
   readonly #api: RecordApi;
-  readonly #marks: Marks;
+  readonly #marks: VersionMemory;
   readonly #project: string;
   readonly #storeId: string;
 
-  constructor(api: RecordApi, marks: Marks, { project, storeId }: { project: string; storeId: string }) {
+  constructor(api: RecordApi, marks: VersionMemory, { project, storeId }: { project: string; storeId: string }) {
     this.#api = api;
     this.#marks = marks;
     this.#project = project;
@@ -52,19 +52,17 @@ export class VerifiedRecords {
 
   /** @throws {RecordOpenError} @throws {UnsupportedFormatError} @throws {RollbackError} and what RecordApi.read throws. */
   async read(keys: RecordKeys, options: CallOptions): Promise<Found> {
-    const mark = this.mark(keys);
+    const mark = await this.mark(keys);
     const answer = await this.#api.read(this.#address(keys), options);
     if (answer.kind === "absent") {
       if (mark !== undefined) throw rollback(mark, 0);
       return null;
     }
     if (answer.kind === "expired") {
-      const head = this.#verifyHead(keys, mark, answer);
-      if (head.expiresAt !== 0 && head.expiresAt <= Date.now() + CLOCK_SKEW) return { gone: true, head };
-      throw new ProtocolError("The server calls an entry expired that is not, by its seal: check the clocks of both.");
+      return requireExpired(await this.#verifyHead(keys, mark, answer));
     }
     const record = requireVerified(openRecord(keys, this.#place(answer.version), answer.bytes));
-    this.#judge(keys, mark, record);
+    await this.#judge(keys, mark, record);
     return isGone(record) ? { gone: true, head: record } : { gone: false, record, claimed: answer.claimed };
   }
 
@@ -74,48 +72,101 @@ export class VerifiedRecords {
    *
    * @throws {OutcomeUnknownError} when the write was sent again and cannot be told from others'; it is never sealed again.
    */
-  async write(keys: RecordKeys, previous: number, payload: Payload, options: CallOptions): Promise<Written> {
-    const mark = this.mark(keys);
+  async write(
+    keys: RecordKeys,
+    previous: number,
+    { state, expiresAt, payload }: Draft,
+    options: CallOptions,
+    purge: { purgeEarlier?: boolean } = {},
+  ): Promise<Written> {
+    const mark = await this.mark(keys);
     const version = nextVersion(previous);
     const place = this.#place(version);
-    const { record, commitment } = sealRecord(keys, place, { state: RecordState.value, expiresAt: 0 }, payload);
-    const answer = await this.#api.write(this.#address(keys), version, record, options);
+    const { record, commitment } = sealRecord(keys, place, { state, expiresAt }, { ...payload, sealedAt: Date.now() });
+    const answer = await this.#api.write(this.#address(keys), version, record, options, purge);
     if (answer.kind === "written") {
       if (mark !== undefined && version <= mark.version) throw rollback(mark, previous);
-      this.#raise(keys, { version, commitment });
+      await this.#raise(keys, { version, commitment });
       return { version };
     }
-    if (answer.current === null && mark !== undefined) throw rollback(mark, 0);
-    const current = answer.current === null ? null : this.#verifyHead(keys, mark, answer.current);
+    const current = await this.#conflict(keys, mark, previous, answer.current);
     if (answer.resent) throw outcomeUnknown();
-    // Versions only grow, so the version that a refusal names is a later one.
-    if ((current?.version ?? 0) !== previous) return { current };
-    throw new ProtocolError("The server refused to write over the very version that it calls current.");
+    return { current };
+  }
+
+  /** Sets attributes of `version`, once. To set them again changes nothing, so it is in no doubt. */
+  async setAttributes(
+    keys: RecordKeys,
+    version: number,
+    attributes: Partial<RecordAttributes>,
+    options: CallOptions,
+  ): Promise<Written> {
+    const mark = await this.mark(keys);
+    const answer = await this.#api.setAttributes(this.#address(keys), version, attributes, options);
+    if (answer.kind === "written") return { version };
+    return { current: await this.#conflict(keys, mark, version, answer.current) };
+  }
+
+  /** A kept version, verified as that version. The marks neither judge it nor learn of it. */
+  async readVersion(keys: RecordKeys, version: number, options: CallOptions): Promise<Found> {
+    const answer = await this.#api.read(this.#address(keys), options, version);
+    if (answer.kind === "absent") return null;
+    if (answer.kind === "expired") {
+      // It may be the current version that has expired, and all others with it.
+      const head = requireVerified(verifyHead(keys, this.#place(answer.version), answer.bytes));
+      return requireExpired(head);
+    }
+    if (answer.version !== version)
+      throw new ProtocolError("The server answered with another version than was asked for.");
+    const record = requireVerified(openRecord(keys, this.#place(version), answer.bytes));
+    return isGone(record) ? { gone: true, head: record } : { gone: false, record, claimed: answer.claimed };
+  }
+
+  /** What the server says it keeps of a key; null when it says that there never was one. */
+  async listVersions(keys: RecordKeys, options: CallOptions): Promise<VersionInfo[] | null> {
+    const mark = await this.mark(keys);
+    const versions = await this.#api.listVersions(this.#address(keys), options);
+    if (versions === null && mark !== undefined) throw rollback(mark, 0);
+    return versions;
   }
 
   /** The mark of a key as it stands now. */
-  mark(keys: RecordKeys): Mark | undefined {
-    return this.#marks.get(encodeKeyHash(keys.keyHash));
+  async mark(keys: RecordKeys): Promise<Mark | undefined> {
+    return await this.#marks.get(encodeKeyHash(keys.keyHash));
   }
 
-  forgetMark(keys: RecordKeys): void {
-    this.#marks.forget(encodeKeyHash(keys.keyHash));
+  async forgetMark(keys: RecordKeys): Promise<void> {
+    await this.#marks.forget(encodeKeyHash(keys.keyHash));
   }
 
-  #verifyHead(keys: RecordKeys, mark: Mark | undefined, { version, bytes }: Unverified): VerifiedHead {
+  /** The verified version that refused a write which expected `previous`; null when the key never existed. */
+  async #conflict(
+    keys: RecordKeys,
+    mark: Mark | undefined,
+    previous: number,
+    unverified: Unverified | null,
+  ): Promise<VerifiedHead | null> {
+    if (unverified === null && mark !== undefined) throw rollback(mark, 0);
+    const current = unverified === null ? null : await this.#verifyHead(keys, mark, unverified);
+    // Versions only grow, so the version that a refusal names is another one.
+    if ((current?.version ?? 0) !== previous) return current;
+    throw new ProtocolError("The server refused to write over the very version that it calls current.");
+  }
+
+  async #verifyHead(keys: RecordKeys, mark: Mark | undefined, { version, bytes }: Unverified): Promise<VerifiedHead> {
     const head = requireVerified(verifyHead(keys, this.#place(version), bytes));
-    this.#judge(keys, mark, head);
+    await this.#judge(keys, mark, head);
     return head;
   }
 
   /** Judged by the mark as it stood when the request was sent: answers may overtake each other. */
-  #judge(keys: RecordKeys, mark: Mark | undefined, seen: VerifiedHead): void {
+  async #judge(keys: RecordKeys, mark: Mark | undefined, seen: VerifiedHead): Promise<void> {
     if (mark !== undefined && isRollback(mark, seen)) throw rollback(mark, seen.version);
-    this.#raise(keys, seen);
+    await this.#raise(keys, seen);
   }
 
-  #raise(keys: RecordKeys, seen: Mark): void {
-    if (!this.#marks.raise(encodeKeyHash(keys.keyHash), seen)) throw rollback(seen, seen.version);
+  async #raise(keys: RecordKeys, seen: Mark): Promise<void> {
+    if (!(await this.#marks.raise(encodeKeyHash(keys.keyHash), seen))) throw rollback(seen, seen.version);
   }
 
   #place(version: number): RecordPlace {
@@ -125,6 +176,12 @@ export class VerifiedRecords {
   #address({ keyHash }: RecordKeys) {
     return { project: this.#project, store: this.#storeId, keyHash };
   }
+}
+
+/** A head that the server calls expired. @throws {ProtocolError} when by its seal it is not. */
+function requireExpired(head: VerifiedHead): Found {
+  if (head.expiresAt !== 0 && head.expiresAt <= Date.now() + CLOCK_SKEW) return { gone: true, head };
+  throw new ProtocolError("The server calls an entry expired that is not, by its seal: check the clocks of both.");
 }
 
 /** Deleted, moved, or past its sealed expiry by our own clock, whatever the server thinks. */

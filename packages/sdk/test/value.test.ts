@@ -1,7 +1,7 @@
 import { describe, expect, test } from "vitest";
 
-import { InvalidKeyError, InvalidValueError, ValueTooLargeError } from "../src/errors.js";
-import { checkKey, payloadOf } from "../src/value.js";
+import { ConfigurationError, InvalidKeyError, InvalidValueError, ValueTooLargeError } from "../src/errors.js";
+import { checkKey, namingPattern, payloadOf } from "../src/value.js";
 
 describe("keys", () => {
   test.each(["k", "github:42", "clé/ключ/鍵 🔑", "\0", "k".repeat(1_024), "🔑".repeat(256)])("%j is a key", (key) => {
@@ -14,6 +14,30 @@ describe("keys", () => {
       expect(() => checkKey(key as string)).toThrow(InvalidKeyError);
     },
   );
+});
+
+describe("a naming rule", () => {
+  const env = namingPattern("env");
+
+  test.each(["A", "DATABASE_URL", "A1_", `A${"B".repeat(254)}`])("env takes %s", (key) => {
+    expect(checkKey(key, env)).toBe(key);
+  });
+
+  test.each(["a", "1A", "_A", "A-B", "A B", "A\n", `A${"B".repeat(255)}`, "É"])("env refuses %j", (key) => {
+    expect(() => checkKey(key, env)).toThrow(InvalidKeyError);
+  });
+
+  test("of the caller's own may be any pattern, and forgets nothing between two keys", () => {
+    const naming = namingPattern(/^user:\d+$/gi);
+    for (const key of ["user:1", "USER:2", "user:3"]) expect(checkKey(key, naming)).toBe(key);
+    expect(() => checkKey("user:x", naming)).toThrow(InvalidKeyError);
+    expect(() => namingPattern("upper" as "env")).toThrow(ConfigurationError);
+  });
+
+  test("adds to the format's own rules, and takes nothing from them", () => {
+    expect(() => checkKey("", namingPattern(/^.*$/))).toThrow(InvalidKeyError);
+    expect(() => checkKey("\ud800", namingPattern(/./))).toThrow(InvalidKeyError);
+  });
 });
 
 describe("values", () => {

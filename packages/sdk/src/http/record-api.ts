@@ -10,11 +10,17 @@ import {
   parseVersionTag,
   recordPath,
   versionTag,
+  type RecordAttributes,
+  type VersionInfo,
 } from "@tacenda/protocol";
 
 import { ConflictError, OutcomeUnknownError, ProtocolError, type TacendaError } from "../errors.js";
-import { type Answer, errorBody, errorOf } from "./answer.js";
+import { type Answer, errorBody, errorOf, parseJson } from "./answer.js";
 import type { Transport } from "./transport.js";
+
+const MAX_ATTRIBUTES_BYTES = 1_024;
+/** A thousand versions, the most a store keeps, take less. */
+const MAX_VERSIONS_BYTES = 131_072;
 
 /** Options of every call. */
 export interface CallOptions {
@@ -59,19 +65,19 @@ export class RecordApi {
     this.#transport = transport;
   }
 
-  /** Gets the current version. Throws the typed error of any answer but 200, 410 `record_expired` and 404 `record_not_found`. */
-  async read(address: RecordAddress, options: CallOptions): Promise<ReadAnswer> {
+  /** Gets the current version, or `version`. Throws the typed error of any answer but 200, 410 `record_expired` and 404 `record_not_found`. */
+  async read(address: RecordAddress, options: CallOptions, version?: number): Promise<ReadAnswer> {
     const answer = await this.#transport.send({
       method: "GET",
-      path: pathOf(address),
+      path: version === undefined ? pathOf(address) : `${pathOf(address)}?version=${version}`,
       maxBytes: MAX_RECORD_BYTES,
       signal: options.signal,
       timeout: options.timeout,
     });
     if (answer.status === 200) {
-      const version = parseVersionTag(answer.headers.get("etag") ?? "");
-      if (version === null) throw new ProtocolError("The answer has no strong ETag: a proxy may have altered it.");
-      return { kind: "record", version, bytes: answer.bytes, claimed: claimsOf(answer) };
+      const tagged = parseVersionTag(answer.headers.get("etag") ?? "");
+      if (tagged === null) throw new ProtocolError("The answer has no strong ETag: a proxy may have altered it.");
+      return { kind: "record", version: tagged, bytes: answer.bytes, claimed: claimsOf(answer) };
     }
     const error = errorBody(answer);
     if (error?.code === "record_not_found") return { kind: "absent" };
@@ -80,20 +86,21 @@ export class RecordApi {
   }
 
   /**
-   * Puts `record` as `version`, on the condition that the version before it is current (or none, for 1). Throws the typed
-   * error of any answer but success and 412.
+   * Puts `record` as `version`, on the condition that the version before it is current (or none, for 1). With
+   * `purgeEarlier` the earlier versions go in the same commit. Throws the typed error of any answer but success and 412.
    */
   async write(
     address: RecordAddress,
     version: number,
     record: Uint8Array<ArrayBuffer>,
     options: CallOptions,
+    { purgeEarlier = false } = {},
   ): Promise<WriteAnswer> {
     const condition: Record<string, string> =
       version === 1 ? { "if-none-match": "*" } : { "if-match": versionTag(version - 1) };
     const answer = await this.#transport.send({
       method: "PUT",
-      path: pathOf(address),
+      path: purgeEarlier ? `${pathOf(address)}?purge=earlier` : pathOf(address),
       headers: { "content-type": RECORD_MEDIA_TYPE, ...condition },
       body: record,
       maxBytes: 0,
@@ -104,13 +111,63 @@ export class RecordApi {
       if (answer.headers.get("etag") === versionTag(version)) return { kind: "written" };
       throw new ProtocolError("The server acknowledged another version than was written: check what lies before it.");
     }
-    if (errorBody(answer)?.code !== "version_conflict") {
-      const error = errorOf(answer);
-      throw answer.resent ? outcomeUnknown(error) : error;
-    }
-    const current = errorBody(answer)?.current === null ? null : requireCurrent(answer);
-    return { kind: "conflict", current, resent: answer.resent };
+    return conflictOf(answer);
   }
+
+  /**
+   * Sets what the server enforces without reading the record, on the condition that `version` is current; the answer is as
+   * that of a write. To set the same again changes nothing, so it may be sent again.
+   */
+  async setAttributes(
+    address: RecordAddress,
+    version: number,
+    attributes: Partial<RecordAttributes>,
+    options: CallOptions,
+  ): Promise<WriteAnswer> {
+    const answer = await this.#transport.send({
+      method: "PATCH",
+      path: pathOf(address),
+      headers: { "content-type": "application/json", "if-match": versionTag(version) },
+      body: JSON.stringify(attributes),
+      maxBytes: MAX_ATTRIBUTES_BYTES,
+      signal: options.signal,
+      timeout: options.timeout,
+    });
+    if (answer.status === 200) return { kind: "written" };
+    return conflictOf(answer);
+  }
+
+  /** The versions that the server says it keeps of a record; null when it says that there never was one. */
+  async listVersions(address: RecordAddress, options: CallOptions): Promise<VersionInfo[] | null> {
+    const answer = await this.#transport.send({
+      method: "GET",
+      path: `${pathOf(address)}/versions`,
+      maxBytes: MAX_VERSIONS_BYTES,
+      signal: options.signal,
+      timeout: options.timeout,
+    });
+    if (errorBody(answer)?.code === "record_not_found") return null;
+    if (answer.status !== 200) throw errorOf(answer);
+    const { versions } = (parseJson(answer.bytes) ?? {}) as { versions?: unknown };
+    if (Array.isArray(versions) && versions.every(isVersionInfo)) return versions;
+    throw new ProtocolError("The answer is not a Tacenda server's list of versions: check `url`.");
+  }
+}
+
+/** The conflict that a 412 tells of. Throws the typed error of any other answer. */
+function conflictOf(answer: Answer): WriteAnswer {
+  if (errorBody(answer)?.code !== "version_conflict") {
+    const error = errorOf(answer);
+    throw answer.resent ? outcomeUnknown(error) : error;
+  }
+  const current = errorBody(answer)?.current === null ? null : requireCurrent(answer);
+  return { kind: "conflict", current, resent: answer.resent };
+}
+
+function isVersionInfo(info: unknown): info is VersionInfo {
+  if (typeof info !== "object" || info === null) return false;
+  const { version, createdAt, size } = info as Partial<Record<keyof VersionInfo, unknown>>;
+  return [version, createdAt, size].every((number) => Number.isSafeInteger(number) && (number as number) >= 0);
 }
 
 /** The error of a write that was sent again and then not carried out, `cause` being why. */
