@@ -3,6 +3,7 @@
 import { Hono } from "hono";
 
 import { Authenticator } from "./auth/authenticator.js";
+import { checkOptions } from "./check-options.js";
 import type { Services, StoreKeyMaker } from "./http/call.js";
 import { corsHeaders, preflight } from "./http/cors.js";
 import {
@@ -45,8 +46,27 @@ export interface AppDependencies {
   corsOrigin?: string;
 }
 
-/** Makes the app. It starts nothing and keeps nothing open. */
+const DEPENDENCY_NAMES = {
+  records: "required",
+  directory: "required",
+  keys: "required",
+  rootTokenDigest: "required",
+  readinessChecks: "required",
+  purgeDestroyed: "required",
+  logger: "required",
+  metrics: "optional",
+  now: "optional",
+  onAccess: "optional",
+  corsOrigin: "optional",
+} as const;
+
+/**
+ * Makes the app. It starts nothing and keeps nothing open.
+ *
+ * @throws {TypeError} when a dependency is missing or unknown.
+ */
 export function createApp(dependencies: AppDependencies): Hono<NodeEnv> {
+  checkOptions<AppDependencies>("createApp", dependencies, DEPENDENCY_NAMES);
   const { records, directory, keys, rootTokenDigest, purgeDestroyed, logger, metrics, onAccess, corsOrigin } =
     dependencies;
   const now = dependencies.now ?? Date.now;

@@ -1,12 +1,13 @@
 /** The files of an embedded server: its lock, its database and its keyring; spec/http.md § Starting. */
 
 import { existsSync } from "node:fs";
-import { chmod, mkdir } from "node:fs/promises";
+import { chmod, mkdir, readdir, stat } from "node:fs/promises";
 import { join, resolve } from "node:path";
 
 import type { KeyProvider } from "./envelope/key-provider.js";
 import { openKeyring } from "./envelope/local-keyring.js";
-import { StartupError } from "./startup-error.js";
+import type { Logger } from "./logger.js";
+import { StartupError, codeOf } from "./startup-error.js";
 import type { Database } from "./storage/database.js";
 import { lockDataDirectory } from "./storage/lock.js";
 import { openSqlite } from "./storage/sqlite.js";
@@ -18,30 +19,82 @@ export interface DataDirectory {
   close(): Promise<void>;
 }
 
+/** What a server makes in its directory, SQLite's files beside its own and copies of them included. */
+const OWN_FILES = /^(?:lock|tacenda\.db|keyring\.json|root-token)/;
+/** Permissions of the group and of others. */
+const OTHERS = 0o077;
+
 /**
  * Makes the directory (0700) when there is none, locks it, and opens what is in it.
  *
  * @throws {DataDirectoryLockedError} when another server runs on it.
- * @throws {StartupError} when the keyring is missing or is not the one that the database needs.
+ * @throws {StartupError} when it cannot be written, or the keyring is missing or is not the one that the database needs.
  * @throws {KeyringError} when the keyring is there and cannot be used.
+ * @throws {StorageError} when the database cannot be opened.
  */
-export async function openDataDirectory(path: string, keyringFile?: string): Promise<DataDirectory> {
+export async function openDataDirectory(
+  path: string,
+  options: { keyringFile: string | undefined; logger: Logger },
+): Promise<DataDirectory> {
   const directory = resolve(path);
-  if (!existsSync(directory)) {
-    await mkdir(directory, { recursive: true, mode: 0o700 });
-    // The mode given to mkdir is cut by the umask.
-    await chmod(directory, 0o700);
-  }
-  const lock = lockDataDirectory(directory);
+  const lock = await claim(directory, options.logger);
   let database: Database | undefined;
   try {
-    database = await openSqlite(join(directory, "tacenda.db"));
-    const provider = await openProvider(database, resolve(keyringFile ?? join(directory, "keyring.json")));
+    const file = join(directory, "tacenda.db");
+    const keyring = resolve(options.keyringFile ?? join(directory, "keyring.json"));
+    if (!existsSync(file) && existsSync(keyring)) {
+      options.logger.warn({ file: keyring }, "the keyring has served a database before; this one is new");
+    }
+    database = await openSqlite(file);
+    const provider = await openProvider(database, keyring);
     return { database, provider, close: () => close(database, lock) };
   } catch (error) {
     await close(database, lock);
     throw error;
   }
+}
+
+/** What to throw when work in the directory failed: a sentence where the system or SQLite refused, else the error itself. */
+export function explainRefusal(directory: string, error: unknown): unknown {
+  const code = codeOf(error);
+  if (code === undefined) return error;
+  const need =
+    code === "ENOSPC" || code === "SQLITE_FULL" ? "its disk is full" : "it must be a folder this user can write";
+  return new StartupError(`Cannot use the data directory ${directory} (${code}): ${need}.`, { cause: error });
+}
+
+/** Makes the directory, or makes it private, and locks it. */
+async function claim(directory: string, logger: Logger): Promise<{ release(): void }> {
+  try {
+    if (existsSync(directory)) {
+      await tighten(directory, logger);
+    } else {
+      await mkdir(directory, { recursive: true, mode: 0o700 });
+      // The mode given to mkdir is cut by the umask.
+      await chmod(directory, 0o700);
+    }
+    return lockDataDirectory(directory);
+  } catch (error) {
+    throw explainRefusal(directory, error);
+  }
+}
+
+/** Takes the directory's permissions from all but its owner, unless it holds other things that others may need. */
+async function tighten(directory: string, logger: Logger): Promise<void> {
+  const { mode, uid } = await stat(directory);
+  // Windows has neither such modes nor such users.
+  if (uid !== process.getuid?.() || (mode & OTHERS) === 0) return;
+  const names = await readdir(directory);
+  // Nobody means to close /tmp or a home folder to the rest of the machine.
+  if (names.some((name) => !OWN_FILES.test(name) && name !== "lost+found")) {
+    logger.warn(
+      { directory },
+      "the data directory is open to other users and holds more than data: use one of its own",
+    );
+    return;
+  }
+  await chmod(directory, 0o700);
+  logger.warn({ directory }, "the data directory was open to other users: its mode is now 0700");
 }
 
 async function close(database: Database | undefined, lock: { release(): void }): Promise<void> {

@@ -10,7 +10,8 @@ import { DEFAULT_PROJECT } from "@tacenda/protocol";
 
 import { createApp } from "./app.js";
 import { rootTokenDigest } from "./auth/root-token.js";
-import { openDataDirectory, type DataDirectory } from "./data-directory.js";
+import { checkOptions } from "./check-options.js";
+import { explainRefusal, openDataDirectory, type DataDirectory } from "./data-directory.js";
 import { EnvelopeStore } from "./envelope/envelope-store.js";
 import { StoreKeys } from "./envelope/store-keys.js";
 import type { AccessEvent } from "./http/dispatch.js";
@@ -18,7 +19,7 @@ import { createNodeServer } from "./http/node-server.js";
 import type { Logger } from "./logger.js";
 import { createMetrics, createMetricsServer } from "./metrics.js";
 import { createPurge } from "./purge.js";
-import { StartupError } from "./startup-error.js";
+import { StartupError, codeOf } from "./startup-error.js";
 import type { Directory } from "./storage/directory.js";
 
 export const DEFAULT_MAX_CONNECTIONS = 1_000;
@@ -67,13 +68,31 @@ export interface RunningServer {
 
 const SILENT: Logger = { debug() {}, info() {}, warn() {}, error() {} };
 
+const OPTION_NAMES = {
+  dataDir: "required",
+  host: "optional",
+  port: "optional",
+  keyringFile: "optional",
+  rootToken: "optional",
+  announceRootToken: "optional",
+  metricsPort: "optional",
+  corsOrigin: "optional",
+  maxConnections: "optional",
+  logger: "optional",
+  now: "optional",
+  onAccess: "optional",
+} as const;
+
 /**
  * Starts a server and resolves when it listens.
  *
+ * @throws {TypeError} when `dataDir` is missing or an option is unknown.
  * @throws {StartupError} or what openDataDirectory throws; nothing is left open then.
  */
 export async function startServer(options: ServerOptions): Promise<RunningServer> {
-  const data = await openDataDirectory(options.dataDir, options.keyringFile);
+  checkOptions<ServerOptions>("startServer", options, OPTION_NAMES);
+  const { dataDir, keyringFile, logger = SILENT } = options;
+  const data = await openDataDirectory(dataDir, { keyringFile, logger });
   try {
     return await run(data, options);
   } catch (error) {
@@ -120,8 +139,8 @@ async function run(data: DataDirectory, options: ServerOptions): Promise<Running
   const metricsServer = metrics && createMetricsServer(metrics);
   if (metricsServer) listeners.push(metricsServer);
   try {
-    await listen(server, host, options.port ?? 4200);
-    if (metricsServer) await listen(metricsServer, LOOPBACK, options.metricsPort ?? 0);
+    await listen(server, host, options.port ?? 4200, "--port or --host");
+    if (metricsServer) await listen(metricsServer, LOOPBACK, options.metricsPort ?? 0, "--metrics-port");
   } catch (error) {
     await stop(listeners);
     throw error;
@@ -141,18 +160,24 @@ async function run(data: DataDirectory, options: ServerOptions): Promise<Running
 
 /** Only the owner of the data directory can read the file. */
 async function writeRootToken(dataDir: string, token: string, logger: Logger): Promise<void> {
-  const file = join(resolve(dataDir), "root-token");
-  await writeFile(file, `${token}\n`, { mode: 0o600 });
+  const directory = resolve(dataDir);
+  const file = join(directory, "root-token");
+  try {
+    await writeFile(file, `${token}\n`, { mode: 0o600 });
+  } catch (error) {
+    throw explainRefusal(directory, error);
+  }
   logger.warn({ file }, "the root token was written to this file: keep it elsewhere, then delete the file");
 }
 
-async function listen(server: Server, host: string, port: number): Promise<void> {
+/** `flags`: what to change when it cannot listen there. */
+async function listen(server: Server, host: string, port: number, flags: string): Promise<void> {
   server.listen(port, host);
   try {
     await once(server, "listening");
   } catch (error) {
-    const code = error instanceof Error && "code" in error ? String(error.code) : "unknown";
-    throw new StartupError(`Cannot listen on port ${port} of ${host} (${code}). Choose another --port or --host.`);
+    const code = codeOf(error) ?? "unknown";
+    throw new StartupError(`Cannot listen on port ${port} of ${host} (${code}). Choose another ${flags}.`);
   }
 }
 

@@ -1,61 +1,57 @@
 /**
- * `tacenda-server dev`: a running server with a store, a token and a secret, printed as `.env` lines. A server never
- * knows a secret; `dev` alone makes one, because it is a developer's convenience that prints it and forgets it.
+ * `tacenda-server dev`: a running server with a store, a token and a secret, given as `.env` lines. A server never knows
+ * a secret; `dev` alone makes one, because it is a developer's convenience that hands it out and forgets it.
  */
 
 import { randomBytes } from "node:crypto";
+import { resolve } from "node:path";
 
 import { DEFAULT_MAX_VERSIONS, DEFAULT_PROJECT, RANDOM_LENGTH, SECRET_PREFIX, randomBase62 } from "@tacenda/protocol";
 
 import { newToken, withChecksum } from "../auth/tokens.js";
-import { startServer, type RunningServer } from "../server.js";
+import type { RunningServer } from "../server.js";
 import { StartupError } from "../startup-error.js";
+import { formatEnvironment, updateEnvFile } from "./env-file.js";
 import { toServerOptions, type ServeFlags } from "./options.js";
-import { closeOnSignal, createLogger, showRootToken } from "./process.js";
+import { createLogger, runServer, showRootToken } from "./process.js";
 
 export interface DevFlags extends ServeFlags {
   store: string;
+  envFile?: string;
 }
 
 export async function dev(flags: DevFlags, rootToken: string | undefined): Promise<void> {
   const logger = createLogger(flags.logLevel, 2);
-  const server = await startServer({
+  const options = {
     ...toServerOptions(flags, rootToken),
-    logger,
     ...(process.stderr.isTTY && { announceRootToken: (token: string) => showRootToken(token, process.stderr) }),
-  });
-  try {
-    process.stdout.write(await makeEnvironment(server, flags.store));
-  } catch (error) {
-    await server.close();
-    throw error;
-  }
-  await closeOnSignal(server, logger);
-  logger.flush();
+  };
+  await runServer(options, logger, (server) => provide(server, flags));
 }
 
-/** The `.env` lines. The secret is among them only when the store is new, for nobody here knows that of an older one. */
-async function makeEnvironment(server: RunningServer, store: string): Promise<string> {
-  const isNew = await makeStore(server, store);
+/** Makes what a client needs, and prints it or writes it to the file. Only a new store has a secret that is known here. */
+async function provide(server: RunningServer, { store, envFile }: DevFlags): Promise<void> {
+  const isNew = (await server.directory.getStore(DEFAULT_PROJECT, store)) === null;
   const token = await makeToken(server, store);
-  const lines = [
-    `TACENDA_URL=${server.url}`,
-    `TACENDA_TOKEN=${token}`,
-    `TACENDA_PROJECT=${DEFAULT_PROJECT}`,
-    `TACENDA_STORE=${store}`,
-    isNew
-      ? `TACENDA_SECRET=${newSecret()}`
-      : `# TACENDA_SECRET: the store exists, so keep using the secret printed when it was made; the server does not know it.`,
-  ];
-  return `${lines.join("\n")}\n`;
+  const secret = isNew ? newSecret() : null;
+  const environment = { url: server.url, token, project: DEFAULT_PROJECT, store, secret };
+  const prepare = async () => {
+    if (isNew) await makeStore(server, store);
+  };
+  if (envFile === undefined) {
+    await prepare();
+    process.stdout.write(formatEnvironment(environment));
+    return;
+  }
+  // The secret is on the disk before its store exists: no failure leaves a store that nobody has the secret of.
+  await updateEnvFile(envFile, environment, prepare);
+  process.stdout.write(`Listening on ${server.url}; the TACENDA_* lines are in ${resolve(envFile)}\n`);
 }
 
-/** Whether the store had to be made. */
-async function makeStore({ directory, keys }: RunningServer, id: string): Promise<boolean> {
-  if ((await directory.getStore(DEFAULT_PROJECT, id)) !== null) return false;
+async function makeStore({ directory, keys }: RunningServer, id: string): Promise<void> {
   const store = { id, secrets: "one", maxVersions: DEFAULT_MAX_VERSIONS, createdAt: Date.now() } as const;
   const result = await directory.createStore(DEFAULT_PROJECT, store, await keys.createKeys(DEFAULT_PROJECT, id));
-  if (result === "created") return true;
+  if (result === "created") return;
   throw new StartupError(
     result === "retired"
       ? `The store ${id} was destroyed, and its id is never used again. Choose another one with --store.`

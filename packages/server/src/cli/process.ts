@@ -1,24 +1,60 @@
-/** The server's side of a process: its log, its signals, its root token on a terminal. */
+/** The server's side of a process: its log, its signals, its root token on a terminal; spec/http.md § Starting. */
 
 import type { Writable } from "node:stream";
 
 import { destination, pino, type Logger } from "pino";
 
-import type { RunningServer } from "../server.js";
+import { describeError } from "../logger.js";
+import { startServer, type RunningServer, type ServerOptions } from "../server.js";
 import type { LogLevel } from "./options.js";
 
 /** How long log lines may wait to be written together, in milliseconds. They are written out when the process ends. */
 const LOG_FLUSH_MILLISECONDS = 100;
+const LOG_BUFFER_BYTES = 4_096;
+/** Terminals and npm deliver one Ctrl-C more than once: what comes this soon after the first is no second wish. */
+const REPEAT_MILLISECONDS = 1_000;
+const FORCED_EXIT = 130;
 
 /** JSON lines to a file descriptor: 1 is stdout, 2 is stderr. */
 export function createLogger(level: LogLevel, fileDescriptor: 1 | 2): Logger {
-  const stream = destination({
-    dest: fileDescriptor,
-    sync: false,
-    minLength: 4_096,
-    periodicFlush: LOG_FLUSH_MILLISECONDS,
-  });
-  return pino({ level, base: null }, stream);
+  const stream = destination({ dest: fileDescriptor, sync: false, minLength: LOG_BUFFER_BYTES });
+  let timer: NodeJS.Timeout | undefined;
+  const flush = () => {
+    timer = undefined;
+    stream.flush();
+  };
+  // Not the stream's own periodic flush, which writes zero bytes ten times a second when nothing is logged.
+  const write = (line: string) => {
+    stream.write(line);
+    timer ??= setTimeout(flush, LOG_FLUSH_MILLISECONDS).unref();
+  };
+  return pino({ level, base: null }, { write });
+}
+
+/**
+ * Runs a server until a signal stops it; `whenListening` comes in between. What makes it fail is logged at level debug,
+ * with its stack.
+ *
+ * @throws what startServer or `whenListening` throws; nothing is left open then.
+ */
+export async function runServer(
+  options: ServerOptions,
+  logger: Logger,
+  whenListening: (server: RunningServer) => Promise<void> | void,
+): Promise<void> {
+  try {
+    const server = await startServer({ ...options, logger });
+    try {
+      await whenListening(server);
+    } catch (error) {
+      await server.close();
+      throw error;
+    }
+    await closeOnSignal(server, logger);
+  } catch (error) {
+    logger.debug({ error: describeError(error) }, "failed");
+    throw error;
+  }
 }
 
 /** Shows the root token once. */
@@ -31,14 +67,24 @@ export function showRootToken(token: string, terminal: Writable): Promise<void> 
   });
 }
 
-/** Closes the server on the first SIGTERM or SIGINT; resolves when that is done. */
-export function closeOnSignal(server: RunningServer, logger: Logger): Promise<void> {
+/**
+ * Closes the server on the first SIGTERM or SIGINT; resolves when that is done. A signal that comes more than a second
+ * later, while requests are still under way, ends the process at once with 130. The handlers stay: without them a
+ * repeated signal would kill the process in the middle of closing.
+ */
+function closeOnSignal(server: RunningServer, logger: Logger): Promise<void> {
   return new Promise((resolve, reject) => {
-    const close = (signal: NodeJS.Signals) => {
-      process.off("SIGTERM", close).off("SIGINT", close);
-      logger.info({ signal }, "stopping");
-      server.close().then(resolve, reject);
+    let begun: number | undefined;
+    const stop = (signal: NodeJS.Signals) => {
+      if (begun === undefined) {
+        begun = performance.now();
+        logger.info({ signal }, "stopping");
+        server.close().then(resolve, reject);
+      } else if (performance.now() - begun >= REPEAT_MILLISECONDS) {
+        logger.warn({ signal }, "stopping at once");
+        process.exit(FORCED_EXIT);
+      }
     };
-    process.on("SIGTERM", close).on("SIGINT", close);
+    process.on("SIGTERM", stop).on("SIGINT", stop);
   });
 }

@@ -1,13 +1,15 @@
-/** The command line of tacenda-server: its commands, and how it ends when something is wrong. */
+/** The command line of tacenda-server: its commands, and how it ends when something is wrong; spec/http.md § Starting. */
+
+import { createRequire } from "node:module";
 
 import { isId } from "@tacenda/protocol";
 import { Command, CommanderError, InvalidArgumentError } from "commander";
 
 import { KeyringError } from "../envelope/local-keyring.js";
-import { describeError } from "../logger.js";
-import { InvalidOptionError, StartupError } from "../startup-error.js";
+import { InvalidOptionError, StartupError, codeOf } from "../startup-error.js";
 import { NewerDatabaseError } from "../storage/database.js";
 import { DataDirectoryLockedError } from "../storage/lock.js";
+import { StorageError } from "../storage/record-store.js";
 import { dev, type DevFlags } from "./dev.js";
 import { addServeFlags, type ServeFlags } from "./options.js";
 import { serve } from "./serve.js";
@@ -17,6 +19,11 @@ const USAGE_EXIT = 2;
 
 /** Errors whose message is for the person at the terminal. */
 const EXPLAINED = [StartupError, KeyringError, NewerDatabaseError, DataDirectoryLockedError];
+
+const ROOT_TOKEN_HELP = `
+The root token is made on the first start on a data directory, by serve or by dev, and shown that once: on the terminal,
+or in the file root-token in the data directory when there is no terminal. Later starts use the same one and do not show
+it. TACENDA_ROOT_TOKEN (32 characters or more) overrides it while it is set.`;
 
 /** Runs the command line and resolves with the exit code when the server has stopped. */
 export async function runProgram(argv: readonly string[], environment: NodeJS.ProcessEnv): Promise<number> {
@@ -34,23 +41,42 @@ export async function runProgram(argv: readonly string[], environment: NodeJS.Pr
 function createProgram(rootToken: string | undefined): Command {
   const program = new Command("tacenda-server")
     .description("Stores opaque, client-encrypted records and cannot enumerate them.")
+    .version(packageVersion())
     .exitOverride();
   const serveCommand = program
     .command("serve", { isDefault: true })
     .description("run the server (the default)")
-    .addHelpText(
-      "after",
-      "\nTACENDA_ROOT_TOKEN sets the root token (32 characters or more) instead of the generated one.",
-    )
-    .action((flags: ServeFlags) => serve(flags, rootToken));
+    .addHelpText("after", ROOT_TOKEN_HELP)
+    // Whatever is no command comes here, for this is the default one.
+    .allowExcessArguments()
+    .action((flags: ServeFlags, command: Command) => {
+      const [word] = command.args;
+      if (word !== undefined) program.error(`error: unknown command '${word}': the commands are serve and dev`);
+      return serve(flags, rootToken);
+    });
   const devCommand = program
     .command("dev")
-    .description("run the server and print a store, a token and a secret as .env lines")
+    .description("run the server with a store, a token and a secret, and print them as .env lines")
     .option("--store <id>", "store to make", storeId, "dev")
+    // Node reads --env-file wherever it stands in a command line, and ends when the file is not there yet.
+    .option(
+      "--write-env, --env-file <file>",
+      "write the .env lines to this file instead, keeping its other lines and its secret; " +
+        "use --write-env for a new file, since Node itself refuses --env-file when there is none",
+    )
     .action((flags: DevFlags) => dev(flags, rootToken));
   addServeFlags(serveCommand, "info");
-  addServeFlags(devCommand, "silent");
+  addServeFlags(devCommand, "warn");
+  program.addHelpText(
+    "after",
+    () => `\n${serveCommand.helpInformation()}${ROOT_TOKEN_HELP}\n\nThe flags of dev: tacenda-server dev --help`,
+  );
   return program;
+}
+
+/** From the package's own manifest, wherever the bundler put this file. */
+function packageVersion(): string {
+  return (createRequire(import.meta.url)("@tacenda/server/package.json") as { version: string }).version;
 }
 
 function storeId(text: string): string {
@@ -59,6 +85,10 @@ function storeId(text: string): string {
 }
 
 function explain(error: unknown): string {
-  if (EXPLAINED.some((kind) => error instanceof kind)) return (error as Error).message;
-  return `it failed: ${JSON.stringify(describeError(error))}`;
+  if (!(error instanceof Error)) return "it failed.";
+  if (EXPLAINED.some((kind) => error instanceof kind)) return error.message;
+  const code = codeOf(error) ?? codeOf(error.cause) ?? "no code";
+  // Messages of foreign errors may quote what they failed on.
+  const what = error instanceof StorageError ? error.message : "It failed.";
+  return `${what} (${error.name}, ${code}; --log-level debug shows the stack)`;
 }

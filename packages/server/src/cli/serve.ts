@@ -1,18 +1,16 @@
-/** `tacenda-server serve`: runs the server until it is told to stop. */
+/** `tacenda-server serve`: runs the server until it is told to stop; spec/http.md § Starting. */
 
-import { startServer } from "../server.js";
 import { toServerOptions, type ServeFlags } from "./options.js";
-import { closeOnSignal, createLogger, showRootToken } from "./process.js";
+import { createLogger, runServer, showRootToken } from "./process.js";
 
 export async function serve(flags: ServeFlags, rootToken: string | undefined): Promise<void> {
   const logger = createLogger(flags.logLevel, 1);
-  const server = await startServer({
+  const options = {
     ...toServerOptions(flags, rootToken),
-    logger,
     ...(process.stdout.isTTY && { announceRootToken: (token: string) => showRootToken(token, process.stdout) }),
+  };
+  await runServer(options, logger, (server) => {
+    logger.info({ url: server.url, metricsUrl: server.metricsUrl }, "listening");
   });
-  logger.info({ url: server.url, metricsUrl: server.metricsUrl }, "listening");
-  await closeOnSignal(server, logger);
   logger.info({}, "stopped");
-  logger.flush();
 }
