@@ -13,7 +13,8 @@ import type { NewStore, NewToken, Store } from "@tacenda/protocol";
 import { JsonApi } from "./http/json-api.js";
 import type { CallOptions } from "./http/record-api.js";
 import { Transport } from "./http/transport.js";
-import { type ConnectionOptions, checkId, projectOf, transportOptions } from "./options.js";
+import { checkId } from "./checks.js";
+import { type ConnectionOptions, projectOf, transportOptions } from "./options.js";
 
 export type { CallOptions, ConnectionOptions, Grant, MintedToken, Project, Store, StoreSettings, TokenInfo };
 

@@ -11,6 +11,7 @@ export type {
   WriteOptions,
 } from "./store.js";
 export type { Duration, ExpiryOptions } from "./duration.js";
+export type { CacheOptions } from "./value-cache.js";
 export type { Mark, VersionMemory } from "./marks.js";
 export type { NamingRule, ValueOptions } from "./value.js";
 export type { Entry, GoneEntry, LiveEntry } from "./entry.js";

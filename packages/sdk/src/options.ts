@@ -1,7 +1,8 @@
 /** Options as callers give them, and the one precedence for all: call, store, client, environment. */
 
-import { DEFAULT_PROJECT, isId } from "@tacenda/protocol";
+import { DEFAULT_PROJECT } from "@tacenda/protocol";
 
+import { checkId, checkInteger } from "./checks.js";
 import { MAX_ITERATIONS, MIN_ITERATIONS, type Stretch } from "./crypto/derive.js";
 import { ConfigurationError, WeakSecretError } from "./errors.js";
 import { checkToken, checkUrl } from "./http/endpoint.js";
@@ -10,6 +11,7 @@ import type { TransportOptions } from "./http/transport.js";
 import type { VersionMemory } from "./marks.js";
 import { Secret, type SecretInput } from "./secret.js";
 import type { NamingRule } from "./value.js";
+import type { CacheOptions } from "./value-cache.js";
 
 /** How to reach a server; what `Tacenda` and `TacendaAdmin` have in common. */
 export interface ConnectionOptions {
@@ -58,6 +60,8 @@ export interface SecretOptions {
 export interface StoreOptions extends SecretOptions {
   /** Another memory for versions seen than the client's. */
   versionMemory?: VersionMemory | undefined;
+  /** Keeps values in memory for a while. Without it every read asks the server. */
+  cache?: CacheOptions | undefined;
   /** Keys that do not match are refused: `"env"` for `^[A-Z][A-Z0-9_]{0,254}$`, or a pattern of your own. */
   naming?: NamingRule | undefined;
 }
@@ -100,20 +104,6 @@ export function transportOptions(options: ConnectionOptions): TransportOptions {
 /** @throws {ConfigurationError} */
 export function projectOf(options: ConnectionOptions): string {
   return checkId("project", options.project ?? environment("TACENDA_PROJECT") ?? DEFAULT_PROJECT);
-}
-
-/** @throws {ConfigurationError} */
-export function checkId(what: "project" | "store", id: string): string {
-  if (typeof id === "string" && isId(id)) return id;
-  throw new ConfigurationError(
-    `The ${what} id must be 1 to 63 of a-z, 0-9, "_" and "-", and begin with a letter or digit.`,
-  );
-}
-
-/** @throws {ConfigurationError} */
-export function checkInteger(name: string, value: number, least: number, most: number): number {
-  if (Number.isSafeInteger(value) && value >= least && value <= most) return value;
-  throw new ConfigurationError(`\`${name}\` must be an integer from ${least} to ${most}.`);
 }
 
 /** The cost of a derivation, checked. @throws {WeakSecretError} @throws {ConfigurationError} */

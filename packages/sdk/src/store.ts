@@ -19,7 +19,8 @@ import {
 import type { JsonApi } from "./http/json-api.js";
 import type { CallOptions, RecordApi } from "./http/record-api.js";
 import type { KeyCache, KeySource } from "./key-cache.js";
-import { type SecretOptions, type StoreCallOptions, checkInteger, secretOf } from "./options.js";
+import { checkInteger } from "./checks.js";
+import { type SecretOptions, type StoreCallOptions, secretOf } from "./options.js";
 import { inRounds } from "./rounds.js";
 import type { Secret } from "./secret.js";
 import { type Draft, TOMBSTONE, type ValueOptions, checkKey, draftOf } from "./value.js";

@@ -5,12 +5,11 @@ import { JsonApi } from "./http/json-api.js";
 import { RecordApi } from "./http/record-api.js";
 import { Transport } from "./http/transport.js";
 import { Marks, type VersionMemory } from "./marks.js";
+import { checkId, checkInteger } from "./checks.js";
 import {
   type SecretOptions,
   type StoreOptions,
   type TacendaOptions,
-  checkId,
-  checkInteger,
   environment,
   projectOf,
   secretOf,
@@ -19,6 +18,7 @@ import {
 } from "./options.js";
 import { Store } from "./store.js";
 import { namingPattern } from "./value.js";
+import { ValueCache } from "./value-cache.js";
 import { VerifiedRecords } from "./verified-records.js";
 
 /**
@@ -35,6 +35,7 @@ export class Tacenda {
   readonly project: string;
   readonly #keys: KeyCache;
   readonly #marks: VersionMemory;
+  readonly #caches: ValueCache[] = [];
   readonly #recordApi: RecordApi;
   readonly #jsonApi: JsonApi;
   readonly #secretOptions: SecretOptions;
@@ -72,6 +73,8 @@ export class Tacenda {
     };
     const scope = { project: this.project, storeId: checkId("store", id) };
     const source = { ...scope, ...stretchOf(secretOptions) };
+    const cache = options.cache && new ValueCache(options.cache);
+    if (cache !== undefined) this.#caches.push(cache);
     return new Store({
       source,
       secret: secretOf(
@@ -83,15 +86,16 @@ export class Tacenda {
       naming: namingPattern(options.naming),
       timeout: this.#timeout,
       keys: this.#keys,
-      records: new VerifiedRecords(this.#recordApi, options.versionMemory ?? this.#marks, scope),
+      records: new VerifiedRecords(this.#recordApi, options.versionMemory ?? this.#marks, cache, scope),
       recordApi: this.#recordApi,
       jsonApi: this.#jsonApi,
     });
   }
 
-  /** Forgets every derived key. The client stays usable; it derives anew. */
+  /** Forgets every derived key and cached value. The client stays usable; it derives anew. */
   close(): void {
     this.#keys.clear();
+    for (const cache of this.#caches) cache.clear();
   }
 
   [Symbol.asyncDispose](): Promise<void> {

@@ -8,31 +8,23 @@ import { RecordState, encodeKeyHash, type RecordAttributes, type VersionInfo } f
 import type { RecordKeys } from "./crypto/derive.js";
 import {
   type OpenFault,
-  type OpenedRecord,
   type RecordPlace,
   type VerifiedHead,
   openRecord,
   sealRecord,
   verifyHead,
 } from "./crypto/record.js";
-import { ProtocolError, RecordOpenError, RollbackError, UnsupportedFormatError } from "./errors.js";
-import {
-  type CallOptions,
-  type RecordApi,
-  type ServerClaims,
-  type Unverified,
-  nextVersion,
-  outcomeUnknown,
-} from "./http/record-api.js";
+import { ProtocolError, RecordOpenError, RollbackError, TacendaError, UnsupportedFormatError } from "./errors.js";
+import { type CallOptions, type RecordApi, type Unverified, nextVersion, outcomeUnknown } from "./http/record-api.js";
 import { type Mark, type VersionMemory, isRollback } from "./marks.js";
 import type { Draft } from "./value.js";
+import type { LiveRecord, ValueCache } from "./value-cache.js";
 
 /** How far a server's clock may be ahead of ours before we call its "expired" a lie. */
 const CLOCK_SKEW = 300_000;
 
 /** What a verified read found; null when the server says that the key never existed. */
-export type Found =
-  { gone: false; record: OpenedRecord; claimed: ServerClaims } | { gone: true; head: VerifiedHead } | null;
+export type Found = LiveRecord | { gone: true; head: VerifiedHead } | null;
 
 /** What a write met: it happened, or this verified version is in the way (null: the key never existed). */
 export type Written = { version: number } | { current: VerifiedHead | null };
@@ -40,12 +32,19 @@ export type Written = { version: number } | { current: VerifiedHead | null };
 export class VerifiedRecords {
   readonly #api: RecordApi;
   readonly #marks: VersionMemory;
+  readonly #cache: ValueCache | undefined;
   readonly #project: string;
   readonly #storeId: string;
 
-  constructor(api: RecordApi, marks: VersionMemory, { project, storeId }: { project: string; storeId: string }) {
+  constructor(
+    api: RecordApi,
+    marks: VersionMemory,
+    cache: ValueCache | undefined,
+    { project, storeId }: { project: string; storeId: string },
+  ) {
     this.#api = api;
     this.#marks = marks;
+    this.#cache = cache;
     this.#project = project;
     this.#storeId = storeId;
   }
@@ -53,17 +52,48 @@ export class VerifiedRecords {
   /** @throws {RecordOpenError} @throws {UnsupportedFormatError} @throws {RollbackError} and what RecordApi.read throws. */
   async read(keys: RecordKeys, options: CallOptions): Promise<Found> {
     const mark = await this.mark(keys);
-    const answer = await this.#api.read(this.#address(keys), options);
+    const keyHash = encodeKeyHash(keys.keyHash);
+    const cached = this.#cached(keyHash, mark);
+    const fresh = cached && this.#cache?.fresh(keyHash);
+    if (fresh !== undefined) return liveOrGone(fresh);
+    try {
+      const found = await this.#readFromServer(keys, mark, cached, options);
+      if (found?.gone === false) this.#cache?.set(keyHash, found);
+      else this.#cache?.delete(keyHash);
+      return found;
+    } catch (error) {
+      const fallback = cached && this.#cache?.fallback(keyHash);
+      if (fallback === undefined || !TacendaError.is(error) || !error.retryable) throw error;
+      return liveOrGone(fallback);
+    }
+  }
+
+  async #readFromServer(
+    keys: RecordKeys,
+    mark: Mark | undefined,
+    cached: LiveRecord | undefined,
+    options: CallOptions,
+  ): Promise<Found> {
+    const answer = await this.#api.read(this.#address(keys), options, { unlessVersion: cached?.record.version });
     if (answer.kind === "absent") {
       if (mark !== undefined) throw rollback(mark, 0);
       return null;
     }
-    if (answer.kind === "expired") {
-      return requireExpired(await this.#verifyHead(keys, mark, answer));
+    if (answer.kind === "expired") return requireExpired(await this.#verifyHead(keys, mark, answer));
+    if (answer.kind === "unchanged") {
+      if (cached === undefined) throw new ProtocolError("The server sent no record, though none was known here.");
+      await this.#judge(keys, mark, cached.record);
+      return liveOrGone({ ...cached, claimed: answer.claimed });
     }
     const record = requireVerified(openRecord(keys, this.#place(answer.version), answer.bytes));
     await this.#judge(keys, mark, record);
-    return isGone(record) ? { gone: true, head: record } : { gone: false, record, claimed: answer.claimed };
+    return liveOrGone({ gone: false, record, claimed: answer.claimed });
+  }
+
+  /** What is cached of a key, unless this client knows of a newer version: by a write of its own, or another's answer. */
+  #cached(keyHash: string, mark: Mark | undefined): LiveRecord | undefined {
+    const cached = this.#cache?.stale(keyHash);
+    return cached !== undefined && mark !== undefined && mark.version > cached.record.version ? undefined : cached;
   }
 
   /**
@@ -87,6 +117,7 @@ export class VerifiedRecords {
     if (answer.kind === "written") {
       if (mark !== undefined && version <= mark.version) throw rollback(mark, previous);
       await this.#raise(keys, { version, commitment });
+      this.#cache?.delete(encodeKeyHash(keys.keyHash));
       return { version };
     }
     const current = await this.#conflict(keys, mark, previous, answer.current);
@@ -103,14 +134,17 @@ export class VerifiedRecords {
   ): Promise<Written> {
     const mark = await this.mark(keys);
     const answer = await this.#api.setAttributes(this.#address(keys), version, attributes, options);
+    // What is cached may say otherwise of it.
+    this.#cache?.delete(encodeKeyHash(keys.keyHash));
     if (answer.kind === "written") return { version };
     return { current: await this.#conflict(keys, mark, version, answer.current) };
   }
 
   /** A kept version, verified as that version. The marks neither judge it nor learn of it. */
   async readVersion(keys: RecordKeys, version: number, options: CallOptions): Promise<Found> {
-    const answer = await this.#api.read(this.#address(keys), options, version);
+    const answer = await this.#api.read(this.#address(keys), options, { version });
     if (answer.kind === "absent") return null;
+    if (answer.kind === "unchanged") throw new ProtocolError("The server sent no record, though none was known here.");
     if (answer.kind === "expired") {
       // It may be the current version that has expired, and all others with it.
       const head = requireVerified(verifyHead(keys, this.#place(answer.version), answer.bytes));
@@ -119,7 +153,7 @@ export class VerifiedRecords {
     if (answer.version !== version)
       throw new ProtocolError("The server answered with another version than was asked for.");
     const record = requireVerified(openRecord(keys, this.#place(version), answer.bytes));
-    return isGone(record) ? { gone: true, head: record } : { gone: false, record, claimed: answer.claimed };
+    return liveOrGone({ gone: false, record, claimed: answer.claimed });
   }
 
   /** What the server says it keeps of a key; null when it says that there never was one. */
@@ -136,6 +170,7 @@ export class VerifiedRecords {
   }
 
   async forgetMark(keys: RecordKeys): Promise<void> {
+    this.#cache?.delete(encodeKeyHash(keys.keyHash));
     await this.#marks.forget(encodeKeyHash(keys.keyHash));
   }
 
@@ -184,9 +219,10 @@ function requireExpired(head: VerifiedHead): Found {
   throw new ProtocolError("The server calls an entry expired that is not, by its seal: check the clocks of both.");
 }
 
-/** Deleted, moved, or past its sealed expiry by our own clock, whatever the server thinks. */
-function isGone({ state, expiresAt }: VerifiedHead): boolean {
-  return state !== RecordState.value || isExpired(expiresAt);
+/** Gone if it is deleted, moved, or past its sealed expiry by our own clock, whatever the server thinks. */
+function liveOrGone(live: LiveRecord): Found {
+  const { state, expiresAt } = live.record;
+  return state !== RecordState.value || isExpired(expiresAt) ? { gone: true, head: live.record } : live;
 }
 
 /** Whether a sealed expiry (milliseconds, 0 for never) has passed. */

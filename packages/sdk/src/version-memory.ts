@@ -8,7 +8,7 @@ import { resolve } from "node:path";
 
 import BetterSqlite3 from "better-sqlite3";
 
-import { checkInteger } from "./options.js";
+import { checkInteger } from "./checks.js";
 import { type Mark, type VersionMemory, isSameOrOther } from "./marks.js";
 
 export type { Mark, VersionMemory };

@@ -51,7 +51,19 @@ export interface Unverified {
 }
 
 export type ReadAnswer =
-  ({ kind: "record"; claimed: ServerClaims } & Unverified) | ({ kind: "expired" } & Unverified) | { kind: "absent" };
+  | ({ kind: "record"; claimed: ServerClaims } & Unverified)
+  | ({ kind: "expired" } & Unverified)
+  | { kind: "absent" }
+  /** The version that the caller already has is still current. */
+  | { kind: "unchanged"; claimed: ServerClaims };
+
+/** What to read of a record, if not just its current version. */
+export interface ReadCondition {
+  /** An earlier version. */
+  version?: number | undefined;
+  /** The version the caller already has: if it is current, the server need not send it again. */
+  unlessVersion?: number | undefined;
+}
 
 export type WriteAnswer =
   | { kind: "written" }
@@ -65,11 +77,13 @@ export class RecordApi {
     this.#transport = transport;
   }
 
-  /** Gets the current version, or `version`. Throws the typed error of any answer but 200, 410 `record_expired` and 404 `record_not_found`. */
-  async read(address: RecordAddress, options: CallOptions, version?: number): Promise<ReadAnswer> {
+  /** Gets a version of a record. Throws the typed error of any answer but 200, 410 `record_expired` and 404 `record_not_found`. */
+  async read(address: RecordAddress, options: CallOptions, condition: ReadCondition = {}): Promise<ReadAnswer> {
+    const { version, unlessVersion } = condition;
     const answer = await this.#transport.send({
       method: "GET",
       path: version === undefined ? pathOf(address) : `${pathOf(address)}?version=${version}`,
+      ...(unlessVersion !== undefined && { headers: { "if-none-match": versionTag(unlessVersion) } }),
       maxBytes: MAX_RECORD_BYTES,
       signal: options.signal,
       timeout: options.timeout,
@@ -79,6 +93,7 @@ export class RecordApi {
       if (tagged === null) throw new ProtocolError("The answer has no strong ETag: a proxy may have altered it.");
       return { kind: "record", version: tagged, bytes: answer.bytes, claimed: claimsOf(answer) };
     }
+    if (answer.status === 304 && unlessVersion !== undefined) return { kind: "unchanged", claimed: claimsOf(answer) };
     const error = errorBody(answer);
     if (error?.code === "record_not_found") return { kind: "absent" };
     if (error?.code === "record_expired") return { kind: "expired", ...requireCurrent(answer) };
