@@ -41,6 +41,14 @@ export interface CurrentVersion {
   head: string;
 }
 
+/** A write of a batch that met another version than it expects. */
+export interface Conflict {
+  /** The operation's place in the batch, from 0. */
+  index: number;
+  /** Null when the key hash never existed. */
+  current: CurrentVersion | null;
+}
+
 /** Body of every answer that is not a success. */
 export interface ErrorBody {
   error: {
@@ -49,5 +57,7 @@ export interface ErrorBody {
     requestId: string;
     /** With `version_conflict` (null when the key hash never existed) and `record_expired`. */
     current?: CurrentVersion | null;
+    /** With the `version_conflict` of a batch, instead of `current`: every write that was in the way. */
+    conflicts?: Conflict[];
   };
 }

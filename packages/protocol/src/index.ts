@@ -3,6 +3,9 @@
 export {
   DEFAULT_MAX_VERSIONS,
   HEAD_BYTES,
+  MAX_BATCH_BYTES,
+  MAX_BATCH_OPERATIONS,
+  MAX_BATCH_VALUES,
   MAX_JSON_BODY_BYTES,
   MAX_KEY_BYTES,
   MAX_MAX_VERSIONS,
@@ -13,6 +16,7 @@ export {
   MAX_VERSION,
   MIN_RECORD_BYTES,
   PAYLOAD_OVERHEAD_BYTES,
+  SECRET_CHECK_BYTES,
   TAG_BYTES,
   paddedLength,
 } from "./limits.js";
@@ -31,11 +35,25 @@ export {
   versionTag,
 } from "./identifiers.js";
 export { RECORD_FORMAT, RECORD_SUITE, RecordState, parseHead, type HeadFault, type RecordHead } from "./head.js";
-export { ERROR_STATUS, isErrorCode, type CurrentVersion, type ErrorBody, type ErrorCode } from "./errors.js";
+export {
+  ERROR_STATUS,
+  isErrorCode,
+  type Conflict,
+  type CurrentVersion,
+  type ErrorBody,
+  type ErrorCode,
+} from "./errors.js";
 export {
   HEADERS,
   PERMISSIONS,
   RECORD_MEDIA_TYPE,
+  SECRET_CHECK_OFF,
+  type BatchAnswer,
+  type BatchRead,
+  type BatchReadResult,
+  type BatchRequest,
+  type BatchWrite,
+  type BatchWriteResult,
   type Grant,
   type MintedToken,
   type NewStore,
@@ -48,6 +66,7 @@ export {
   type StoreSettings,
   type TokenInfo,
   type VersionInfo,
+  type VersionList,
   type WhoAmI,
 } from "./messages.js";
 export {

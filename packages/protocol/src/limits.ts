@@ -21,6 +21,15 @@ export const MAX_TIME = Number.MAX_SAFE_INTEGER;
 
 /** Most body bytes of a JSON request to an administration route. */
 export const MAX_JSON_BODY_BYTES = 65_536;
+/** Most operations of one batch. */
+export const MAX_BATCH_OPERATIONS = 256;
+/** Most user values of one batch: moving one to another secret takes two operations. */
+export const MAX_BATCH_VALUES = 100;
+/** Most bytes of a batch's body, and of its answer's. */
+export const MAX_BATCH_BYTES = 8_388_608;
+
+/** A secret check, as a client derives it. */
+export const SECRET_CHECK_BYTES = 32;
 /** Versions kept per key unless the store says otherwise. */
 export const DEFAULT_MAX_VERSIONS = 10;
 /** Largest `maxVersions` a store may have. */

@@ -1,4 +1,6 @@
-/** Bodies of the administration routes, and the names of headers; spec/http.md. Times are milliseconds since the epoch. */
+/** JSON bodies, and the names of headers; spec/http.md. Times are milliseconds since the epoch. */
+
+import type { CurrentVersion } from "./errors.js";
 
 /** What a grant can allow on a store; `manage` makes its holder the project's administrator. */
 export const PERMISSIONS = ["read", "write", "delete", "manage"] as const;
@@ -79,6 +81,62 @@ export interface VersionInfo {
   size: number;
 }
 
+/** The answer to `GET R/versions`: the newest first. */
+export interface VersionList {
+  versions: VersionInfo[];
+}
+
+/** One read of a batch. */
+export interface BatchRead {
+  /** The key hash, 43 characters of base64url. */
+  key: string;
+  /** The current version when it is absent. */
+  version?: number;
+}
+
+/** One conditional write of a batch. */
+export interface BatchWrite {
+  /** The key hash, 43 characters of base64url. */
+  key: string;
+  /** The version that must be current; 0: the key hash must never have existed. */
+  expect: number;
+  /** The sealed record, base64url. */
+  record: string;
+  /** Drop all earlier versions in the same commit. */
+  purge?: "earlier";
+}
+
+/** Either reads, each answered by itself, or writes, all or none; at most MAX_BATCH_OPERATIONS, one per key hash. */
+export type BatchRequest = { reads: BatchRead[] } | { writes: BatchWrite[] };
+
+/** What a batch says of one read. */
+export type BatchReadResult =
+  | {
+      status: "record";
+      version: number;
+      /** The sealed record, base64url. */
+      record: string;
+      createdAt: number;
+      protected: boolean;
+    }
+  /** The key hash never existed, or the version asked for is not kept. */
+  | { status: "absent" }
+  | { status: "expired"; current: CurrentVersion }
+  | { status: "inactive" }
+  /** What is stored does not verify. */
+  | { status: "damaged" }
+  /** The answer has no room for it: read it by itself. */
+  | { status: "fetch_singly" };
+
+export interface BatchWriteResult {
+  version: number;
+}
+
+/** In the order of the operations. */
+export interface BatchAnswer<Result extends BatchReadResult | BatchWriteResult> {
+  results: Result[];
+}
+
 /** Names of Tacenda's own headers, in lower case. */
 export const HEADERS = {
   /** When the server says that it stored this version, in milliseconds since the epoch. */
@@ -87,7 +145,12 @@ export const HEADERS = {
   attributes: "tacenda-attributes",
   /** The id that an error's body and the server's log share. */
   requestId: "tacenda-request-id",
+  /** `off` when the store checks no secrets; absent otherwise. */
+  secretCheck: "tacenda-secret-check",
 } as const;
+
+/** What `Tacenda-Secret-Check` says of a store that checks no secrets. */
+export const SECRET_CHECK_OFF = "off";
 
 /** Media type of a sealed record. */
 export const RECORD_MEDIA_TYPE = "application/octet-stream";
