@@ -4,7 +4,7 @@
  */
 
 import { randomUUID } from "node:crypto";
-import { STATUS_CODES, createServer, type Server, type ServerResponse } from "node:http";
+import { IncomingMessage, STATUS_CODES, createServer, type Server, type ServerResponse } from "node:http";
 import type { Duplex } from "node:stream";
 
 import { getRequestListener } from "@hono/node-server";
@@ -31,13 +31,29 @@ const KEEP_ALIVE_MILLISECONDS = 30_000;
 const CHECK_MILLISECONDS = 1_000;
 
 /** The answer that each connection waits for, from its request's arrival until the last byte was given to the system. */
-type Outstanding = WeakMap<Duplex, ServerResponse>;
+const outstanding = new WeakMap<Duplex, ServerResponse>();
+const unparsed = new WeakSet<IncomingMessage>();
+
+/**
+ * A request that comes while an answer is outstanding is taken for one that leaves HTTP: Node parses no further then,
+ * and closes the connection. Otherwise it makes an object of every request in 64 KiB of them before it closes anything.
+ */
+class SoleMessage extends IncomingMessage {
+  get upgrade(): boolean {
+    return unparsed.has(this);
+  }
+  set upgrade(value: boolean) {
+    if (value || outstanding.has(this.socket)) unparsed.add(this);
+    else unparsed.delete(this);
+  }
+}
 
 /** A server that does not listen yet. */
 export function createNodeServer(app: Hono<NodeEnv>, maxConnections: number, limits = TIME_LIMITS): Server {
-  const outstanding: Outstanding = new WeakMap();
   const listener = getRequestListener(app.fetch, { errorHandler: refuseRequest });
   const options = {
+    IncomingMessage: SoleMessage,
+
     headersTimeout: Math.min(HEADERS_MILLISECONDS, limits.request),
     requestTimeout: limits.request,
     keepAliveTimeout: KEEP_ALIVE_MILLISECONDS,
@@ -57,7 +73,7 @@ export function createNodeServer(app: Hono<NodeEnv>, maxConnections: number, lim
   });
   server.timeout = limits.inactivity;
   server.maxConnections = maxConnections;
-  server.on("clientError", (error: NodeJS.ErrnoException, socket) => refuseClient(error, socket, outstanding));
+  server.on("clientError", refuseClient);
   return server;
 }
 
@@ -68,7 +84,7 @@ function refuseRequest(): Response {
 }
 
 /** Node could not parse the request, or it came too slowly. */
-function refuseClient(error: NodeJS.ErrnoException, socket: Duplex, outstanding: Outstanding): void {
+function refuseClient(error: NodeJS.ErrnoException, socket: Duplex): void {
   const response = outstanding.get(socket);
   // Bytes behind a whole request: what is said of them here would be taken for the answer to that request.
   const isOfAnother = response !== undefined && (response.headersSent || response.req.complete);

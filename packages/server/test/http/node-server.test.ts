@@ -13,9 +13,9 @@ import { createNodeServer, type TimeLimits } from "../../src/http/node-server.js
 const LARGE = new Uint8Array(64 * 1_048_576);
 const QUIET: TimeLimits = { request: 30_000, inactivity: 60_000 };
 
-/** A listening server of few routes, and how often each was called. */
+/** A listening server of few routes, how often they were called, and how many requests Node made objects of. */
 async function listen(limits: Partial<TimeLimits> = {}) {
-  const calls = { slow: 0, body: 0 };
+  const calls = { parsed: 0, slow: 0, body: 0 };
   const app = new Hono<NodeEnv>();
   app.get("/fast", (context) => context.text("fast"));
   app.get("/large", (context) => context.body(LARGE));
@@ -29,6 +29,7 @@ async function listen(limits: Partial<TimeLimits> = {}) {
     return context.text(await context.req.text().catch(() => "broken"));
   });
   const server = createNodeServer(app, 100, { ...QUIET, ...limits });
+  server.on("request", () => calls.parsed++);
   server.listen(0, "127.0.0.1");
   await once(server, "listening");
   onTestFinished(() => {
@@ -51,12 +52,19 @@ function opened(port: number): { socket: Socket; received: Promise<string> } {
 
 const get = (path: string) => `GET ${path} HTTP/1.1\r\nHost: a\r\n\r\n`;
 
-test("a second request before the answer to the first ends the connection, and is not handled", async () => {
+test("a second request before the answer to the first ends the connection, and is not even parsed", async () => {
   const { calls, open } = await listen();
   const { socket, received } = open();
   socket.write(get("/slow").repeat(100));
   expect(await received).toBe("");
-  expect(calls.slow).toBe(1);
+  expect(calls).toEqual({ parsed: 1, slow: 1, body: 0 });
+});
+
+test("a request that asks for another protocol is answered like any other", async () => {
+  const { open } = await listen();
+  const { socket, received } = open();
+  socket.write("GET /fast HTTP/1.1\r\nHost: a\r\nConnection: close, upgrade\r\nUpgrade: websocket\r\n\r\n");
+  expect(await received).toMatch(/^HTTP\/1.1 200 OK\r\n[^]*\r\n\r\nfast$/);
 });
 
 test("requests one after the other share a connection, however large the answers", async () => {
