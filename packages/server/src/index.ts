@@ -19,6 +19,7 @@ export { DataDirectoryLockedError, lockDataDirectory } from "./storage/lock.js";
 export type { MaintenanceStore, ScanCursor, ScannedRow } from "./storage/maintenance.js";
 export {
   StaleKeyError,
+  StorageBusyError,
   StorageError,
   StorageFullError,
   type CommitResult,

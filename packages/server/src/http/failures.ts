@@ -1,12 +1,17 @@
 /** Maps everything that can be thrown to the closed list of errors; spec/http.md § Errors. */
 
-import { ERROR_STATUS, type ErrorBody } from "@tacenda/protocol";
+import { ERROR_STATUS, type ErrorBody, type ErrorCode } from "@tacenda/protocol";
 
 import { DamagedRecordError, StoreGoneError } from "../envelope/errors.js";
 import { KeyProviderError } from "../envelope/key-provider.js";
-import { StaleKeyError, StorageError, StorageFullError } from "../storage/record-store.js";
+import { StaleKeyError, StorageBusyError, StorageError, StorageFullError } from "../storage/record-store.js";
 import { HttpError } from "./http-error.js";
 import { jsonReply, type Reply } from "./reply.js";
+
+const HEADERS_OF: { readonly [Code in ErrorCode]?: Readonly<Record<string, string>> } = {
+  unauthorized: { "www-authenticate": "Bearer" },
+  overloaded: { "retry-after": "1" },
+};
 
 /** The error a caller is told for what was thrown. Whatever is not known is `internal`, with nothing said about it. */
 export function toHttpError(error: unknown): HttpError {
@@ -15,7 +20,8 @@ export function toHttpError(error: unknown): HttpError {
   if (error instanceof DamagedRecordError) return new HttpError("record_damaged");
   if (error instanceof KeyProviderError) return new HttpError("key_provider_unavailable");
   if (error instanceof StorageFullError) return new HttpError("storage_full");
-  if (error instanceof StaleKeyError || isBusy(error)) return new HttpError("overloaded");
+  if (error instanceof StaleKeyError || error instanceof StorageBusyError || isBusy(error))
+    return new HttpError("overloaded");
   return new HttpError("internal");
 }
 
@@ -29,5 +35,5 @@ function isBusy(error: unknown): boolean {
 /** The uniform answer: `{"error": {code, message, requestId, current?}}`. */
 export function errorReply({ code, message, current }: HttpError, requestId: string): Reply {
   const body: ErrorBody = { error: { code, message, requestId, ...(current !== undefined && { current }) } };
-  return jsonReply(ERROR_STATUS[code], body, code === "unauthorized" ? { "www-authenticate": "Bearer" } : undefined);
+  return jsonReply(ERROR_STATUS[code], body, HEADERS_OF[code]);
 }

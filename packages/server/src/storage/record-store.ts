@@ -80,6 +80,7 @@ export interface RecordStore {
    *
    * @throws {RangeError} when an id comes twice, or an operation is not what its comments say; nothing is written.
    * @throws {StaleKeyError} when a data-key version no longer accepts writes, or its store is gone; nothing is written.
+   * @throws {StorageBusyError} when too much waits to be written already; nothing is written.
    * @throws {StorageFullError} when the disk or the database has no room; nothing is written.
    * @throws {StorageError} on any other failure. Unless `outcome` is "none" the write may have happened.
    */
@@ -93,6 +94,14 @@ export class StorageError extends Error {
   constructor(message: string, options: { cause?: unknown; outcome?: "none" | "unknown" } = {}) {
     super(message, { cause: options.cause });
     this.outcome = options.outcome ?? "none";
+  }
+}
+
+/** So much waits to be written that this write was not accepted. */
+export class StorageBusyError extends StorageError {
+  override name = "StorageBusyError";
+  constructor() {
+    super("Too many writes are waiting. Try again.");
   }
 }
 

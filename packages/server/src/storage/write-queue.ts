@@ -7,15 +7,18 @@ import { setImmediate } from "node:timers/promises";
 
 import type { Transaction } from "kysely";
 
-import { StorageError } from "./record-store.js";
+import { StorageBusyError, StorageError } from "./record-store.js";
 import type { Schema } from "./schema.js";
 import type { SqlEngine } from "./sql-engine.js";
 
 /** A group is closed when its weights reach this: about 250 small writes, or one large value. */
 const GROUP_WEIGHT = 1_048_576;
+/** Most weight that may wait or be under way: what a slow disk writes in about a second, and all that a flood can hold. */
+const MAX_WEIGHT = 67_108_864;
 
 interface Job {
-  weight: number;
+  /** In bytes, roughly; null for work that has a transaction to itself. */
+  weight: number | null;
   /** Does the writing and returns what to call once it is durable. */
   run(transaction: Transaction<Schema>): Promise<() => void>;
   reject(error: StorageError): void;
@@ -26,6 +29,8 @@ export class WriteQueue {
   #waiting: Job[] = [];
   #draining: Promise<void> | null = null;
   #closed = false;
+  /** Of the jobs that wait or are under way. */
+  #weight = 0;
 
   constructor(engine: SqlEngine) {
     this.#engine = engine;
@@ -33,13 +38,18 @@ export class WriteQueue {
 
   /**
    * Runs `work` in a transaction and resolves with its result once that is durable. Work that refuses must do so before
-   * it writes, and by its result: whatever it throws rolls back its whole group. `weight` is in bytes, roughly; without
-   * it the work has a transaction to itself.
+   * it writes, and by its result: whatever it throws rolls back its whole group. `weight` is in bytes, roughly. Without
+   * it the work has a transaction to itself and is always accepted: nobody can ask for much of it at once.
+   * @throws {StorageBusyError} when there is no room for its weight; the work was not begun.
    * @throws {StorageError}
    */
-  run<T>(work: (transaction: Transaction<Schema>) => Promise<T>, weight = GROUP_WEIGHT): Promise<T> {
+  run<T>(work: (transaction: Transaction<Schema>) => Promise<T>, weight: number | null = null): Promise<T> {
     if (this.#closed) return Promise.reject(new StorageError("The database is closed."));
+    if (weight !== null && this.#weight > 0 && this.#weight + weight > MAX_WEIGHT) {
+      return Promise.reject(new StorageBusyError());
+    }
     return new Promise((resolve, reject) => {
+      this.#weight += weight ?? 0;
       this.#waiting.push({
         weight,
         run: async (transaction) => {
@@ -62,7 +72,9 @@ export class WriteQueue {
     while (this.#waiting.length > 0) {
       // Lets the rest of this turn's requests join, and other work have its turn between two groups.
       await setImmediate();
-      await this.#runGroup(this.#takeGroup());
+      const group = this.#takeGroup();
+      await this.#runGroup(group);
+      for (const job of group) this.#weight -= job.weight ?? 0;
     }
     this.#draining = null;
   }
@@ -71,7 +83,7 @@ export class WriteQueue {
     let weight = 0;
     let size = 0;
     for (const job of this.#waiting) {
-      weight += job.weight;
+      weight += job.weight ?? GROUP_WEIGHT;
       if (size > 0 && weight > GROUP_WEIGHT) break;
       size++;
     }

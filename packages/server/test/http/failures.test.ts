@@ -7,7 +7,7 @@ import { digestToken } from "../../src/auth/tokens.js";
 import { DamagedRecordError, StoreGoneError } from "../../src/envelope/errors.js";
 import { KeyProviderError } from "../../src/envelope/key-provider.js";
 import { openSqlite } from "../../src/storage/sqlite.js";
-import { StaleKeyError, StorageError, StorageFullError } from "../../src/storage/record-store.js";
+import { StaleKeyError, StorageBusyError, StorageError, StorageFullError } from "../../src/storage/record-store.js";
 import { ROOT_TOKEN, freshFolder, randomRecordPath } from "../world.js";
 
 const CANARY = "canary-51c2";
@@ -46,6 +46,7 @@ const CASES: [thrown: unknown, status: number, code: string][] = [
   [new StorageError("It failed.", { cause: busy, outcome: "unknown" }), 500, "internal"],
   [new StorageError("It failed.", { cause: new Error(CANARY) }), 500, "internal"],
   [new StaleKeyError("Stale."), 503, "overloaded"],
+  [new StorageBusyError(), 503, "overloaded"],
   [new KeyProviderError("unavailable", "It is down."), 503, "key_provider_unavailable"],
   [new KeyProviderError("refused", "It is another."), 503, "key_provider_unavailable"],
   [new DamagedRecordError([0]), 500, "record_damaged"],
@@ -60,6 +61,7 @@ test.each(CASES)("%s is answered %i %s", async (error, status, code) => {
   const answer = await get(path);
   const text = await answer.text();
   expect(answer.status).toBe(status);
+  expect(answer.headers.get("retry-after")).toBe(code === "overloaded" ? "1" : null);
   expect(JSON.parse(text)).toMatchObject({
     error: { code, requestId: answer.headers.get("tacenda-request-id") },
   });

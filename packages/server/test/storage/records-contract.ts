@@ -3,7 +3,7 @@
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 
 import type { Database } from "../../src/storage/database.js";
-import { StaleKeyError, StorageError } from "../../src/storage/record-store.js";
+import { StaleKeyError, StorageError, type RecordRef } from "../../src/storage/record-store.js";
 import {
   bytes,
   createStore,
@@ -258,6 +258,24 @@ export function recordsContract(create: () => Promise<TestDatabase>): void {
       await Promise.all([writer, reader(), reader()]);
       expect(torn).toEqual([]);
       expect(late).toEqual([]);
+    });
+  });
+
+  describe("a flood", () => {
+    test("is accepted up to a bound, refused beyond it with nothing written, and accepted again later", async () => {
+      const body = bytes(1_000_000);
+      const refs = Array.from({ length: 100 }, () => newRef());
+      const commit = (ref: RecordRef) =>
+        db.records.commit([write(ref, 1, { write: { body, createdAt: 1, expiresAt: 0 } })]);
+      const commits = refs.map(commit);
+      const administration = db.directory.createProject({ id: "meanwhile", createdAt: 1 });
+      const results = await Promise.allSettled(commits);
+      expect(await administration).toBe("created");
+      const accepted = results.map(({ status }) => status === "fulfilled");
+      expect(accepted).toEqual(refs.map((_, index) => index < 66));
+      expect(results[99]).toMatchObject({ reason: { name: "StorageBusyError", outcome: "none" } });
+      expect((await db.records.read(refs)).map((record) => record !== null)).toEqual(accepted);
+      for (const ref of refs.slice(66, 70)) expect(await commit(ref)).toEqual({ applied: true });
     });
   });
 
