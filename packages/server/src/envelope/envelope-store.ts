@@ -7,11 +7,12 @@ import {
   type RecordRef,
   type RecordState,
   type RecordStore,
+  type RecordVersions,
   type StoredRecord,
   type WriteOperation,
 } from "../storage/record-store.js";
 import { DamagedRecordError, StoreGoneError } from "./errors.js";
-import { dataKeyVersion, type OpenStore } from "./open-store.js";
+import { BODY_OVERHEAD_BYTES, dataKeyVersion, type OpenStore } from "./open-store.js";
 import type { StoreKeys } from "./store-keys.js";
 
 /** What a call is about: a read or an operation, its store's keys, and the record's id below the envelope. */
@@ -55,6 +56,25 @@ export class EnvelopeStore implements RecordStore {
     });
     if (damaged.length > 0) throw new DamagedRecordError(damaged);
     return records;
+  }
+
+  /**
+   * No body is opened: what is told of a version is as good as the database.
+   * @throws {DamagedRecordError} when the record's state does not verify, or its current version is gone.
+   */
+  async versions(ref: RecordRef): Promise<RecordVersions | null> {
+    const store = await this.#keys.open(ref.project, ref.store);
+    if (store === null) throw new StoreGoneError();
+    const id = store.recordId(ref.id);
+    const found = await this.#records.versions({ ...ref, id });
+    if (found === null) return null;
+    const { current, versions } = found;
+    const isSound = store.verifyTag(id, current) && versions[0]?.version === current.version;
+    if (!isSound || versions.some(({ size }) => size < BODY_OVERHEAD_BYTES)) throw new DamagedRecordError([0]);
+    return {
+      current: withoutTag(current),
+      versions: versions.map((version) => ({ ...version, size: version.size - BODY_OVERHEAD_BYTES })),
+    };
   }
 
   async commit(operations: readonly WriteOperation[]): Promise<CommitResult> {

@@ -14,6 +14,7 @@ import {
   type CurrentVersion,
   type RecordAttributes,
   type RecordHead,
+  type VersionList,
 } from "@tacenda/protocol";
 import type { z } from "zod";
 
@@ -70,6 +71,14 @@ export async function getRecord(call: Call, services: Services): Promise<Reply> 
   const ifNoneMatch = call.headers.get("if-none-match");
   if (ifNoneMatch !== null && matchesTag(ifNoneMatch, tag)) return { status: 304, headers };
   return { status: 200, headers, body: kept.body };
+}
+
+/** `GET R/versions`: number, time and size of each version kept, without opening one. */
+export async function listVersions(call: Call, { records }: Services): Promise<Reply> {
+  const record = await records.versions(refOf(call));
+  if (record === null) throw new HttpError("record_not_found");
+  if (!record.current.active) throw new HttpError("record_inactive");
+  return jsonReply(200, { versions: record.versions } satisfies VersionList);
 }
 
 function readVersion(digits: string): number {

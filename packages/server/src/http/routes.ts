@@ -7,7 +7,7 @@ import type { Requirement } from "../auth/authorize.js";
 import type { Handler } from "./call.js";
 import { withJson } from "./json.js";
 import { createProject, destroyProject, listProjects } from "./projects.js";
-import { getRecord, patchRecord, putRecord } from "./records.js";
+import { getRecord, listVersions, patchRecord, putRecord } from "./records.js";
 import * as schemas from "./schemas.js";
 import { changeStore, createStore, destroyStore, getStore, listStores } from "./stores.js";
 import { live, openapi, ready, whoAmI } from "./system.js";
@@ -209,5 +209,14 @@ export const ROUTES: readonly Route[] = [
     summary: "Protect, unprotect, activate or deactivate a record",
     answers: { 200: schemas.attributes },
     ...withJson(schemas.attributesChange, patchRecord),
+  },
+  {
+    method: "GET",
+    path: `${RECORD}/versions`,
+    permission: "read",
+    ...NO_BODY,
+    summary: "List the versions kept of one record",
+    answers: { 200: schemas.versionList },
+    handler: listVersions,
   },
 ];

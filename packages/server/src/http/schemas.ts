@@ -1,11 +1,13 @@
-/** Shapes of JSON bodies, for checking requests and for the OpenAPI document; spec/http.md § Administration. */
+/** Shapes of JSON bodies, for checking requests and for the OpenAPI document; spec/http.md § JSON. */
 
 import {
   DEFAULT_MAX_VERSIONS,
   HEAD_BYTES,
   ID_PATTERN,
   MAX_MAX_VERSIONS,
+  MAX_RECORD_BYTES,
   MAX_TIME,
+  MAX_VERSION,
   PERMISSIONS,
   type ErrorCode,
   ERROR_STATUS,
@@ -21,6 +23,7 @@ const STORE_PATTERN = /^(?:\*|[a-z0-9][a-z0-9_-]{0,62}\*?)$/;
 
 const id = z.string().regex(ID_PATTERN, "must match ^[a-z0-9][a-z0-9_-]{0,62}$");
 const time = z.int("must be milliseconds since the epoch").min(0).max(MAX_TIME);
+const version = z.int().min(1).max(MAX_VERSION);
 const secrets = z.enum(["one", "any"]);
 const maxVersions = z.int().min(1).max(MAX_MAX_VERSIONS);
 
@@ -69,6 +72,10 @@ export const whoAmI = z.strictObject({
   project: id.nullable(),
   grants: z.array(grant),
   expiresAt: time.nullable(),
+});
+
+export const versionList = z.strictObject({
+  versions: z.array(z.strictObject({ version, createdAt: time, size: z.int().min(HEAD_BYTES).max(MAX_RECORD_BYTES) })),
 });
 
 export const attributes = z.strictObject({ protected: z.boolean(), active: z.boolean() });

@@ -40,6 +40,21 @@ export interface StoredRecord {
   kept: KeptVersion | null;
 }
 
+/** A kept version without its body. */
+export interface VersionSummary {
+  version: number;
+  /** Milliseconds since the epoch. */
+  createdAt: number;
+  /** Bytes of the body. */
+  size: number;
+}
+
+export interface RecordVersions {
+  current: RecordState;
+  /** The newest first; in a sound database the current one is among them. */
+  versions: VersionSummary[];
+}
+
 /** One conditional write; it writes a new version, or attributes, or both. */
 export interface WriteOperation {
   ref: RecordRef;
@@ -72,6 +87,13 @@ export interface RecordStore {
    * @throws {StorageError}
    */
   read(refs: readonly ReadRef[]): Promise<(StoredRecord | null)[]>;
+
+  /**
+   * What is kept of one record, as of one committed state; null when the id never existed.
+   *
+   * @throws {StorageError}
+   */
+  versions(ref: RecordRef): Promise<RecordVersions | null>;
 
   /**
    * Applies all operations or none, each id at most once. Serializable: the expectations are checked and the writes made

@@ -8,7 +8,10 @@ import {
   StaleKeyError,
   type CommitResult,
   type ReadRef,
+  type RecordRef,
+  type RecordState,
   type RecordStore,
+  type RecordVersions,
   type StoredRecord,
   type WriteOperation,
 } from "./record-store.js";
@@ -24,16 +27,25 @@ const OPERATION_WEIGHT = 4_096;
 /** Matches nothing, for no project has an empty id. Fills a read up to a size whose query is compiled. */
 const NOTHING: ReadRef = { project: "", store: "", id: new Uint8Array(0) };
 
-interface ReadRow {
-  /** Index of the ref that this row answers. */
-  position: number;
+interface StateRow {
   current: number;
   protected: number;
   active: number;
   tag: Uint8Array | null;
+}
+
+interface ReadRow extends StateRow {
+  /** Index of the ref that this row answers. */
+  position: number;
   kept: number | null;
   body: Uint8Array | null;
   created_at: number | null;
+}
+
+interface VersionRow extends StateRow {
+  version: number | null;
+  created_at: number | null;
+  size: number | null;
 }
 
 type ReadQuery = Prepared<readonly ReadRef[], ReadRow>;
@@ -45,10 +57,13 @@ export class SqlRecordStore implements RecordStore {
   /** Compiled queries by number of refs, a power of two. */
   readonly #queries = new Map<number, ReadQuery>();
 
+  readonly #versionsQuery: Prepared<RecordRef, VersionRow>;
+
   constructor(engine: SqlEngine, queue: WriteQueue) {
     this.#engine = engine;
     this.#queue = queue;
     this.#writer = new RecordWriter(engine.writer);
+    this.#versionsQuery = prepare((slot) => selectVersions(engine.reader, slot));
   }
 
   async read(refs: readonly ReadRef[]): Promise<(StoredRecord | null)[]> {
@@ -59,6 +74,17 @@ export class SqlRecordStore implements RecordStore {
     const found = new Array<StoredRecord | null>(refs.length).fill(null);
     for (const row of rows) found[row.position] = toStoredRecord(row);
     return found;
+  }
+
+  async versions(ref: RecordRef): Promise<RecordVersions | null> {
+    const query = this.#versionsQuery(ref);
+    const { rows } = await read(this.#engine, (db) => db.executeQuery(query));
+    const [row] = rows;
+    if (row === undefined) return null;
+    const versions = rows.flatMap(({ version, created_at: createdAt, size }) =>
+      version !== null && createdAt !== null && size !== null ? [{ version, createdAt, size }] : [],
+    );
+    return { current: toState(row), versions };
   }
 
   async commit(operations: readonly WriteOperation[]): Promise<CommitResult> {
@@ -138,15 +164,57 @@ function selectOne(db: Kysely<Schema>, slot: Slot<readonly ReadRef[]>, position:
     ]);
 }
 
+/** The versions of a record; one row without a version when it has lost them all. */
+function selectVersions(db: Kysely<Schema>, slot: Slot<RecordRef>) {
+  return db
+    .selectFrom("records as r")
+    .leftJoin("record_versions as v", (join) =>
+      join
+        .onRef("v.project", "=", "r.project")
+        .onRef("v.store", "=", "r.store")
+        .onRef("v.record_id", "=", "r.record_id")
+        .onRef("v.version", "<=", "r.version"),
+    )
+    .where(
+      "r.project",
+      "=",
+      slot(({ project }) => project),
+    )
+    .where(
+      "r.store",
+      "=",
+      slot(({ store }) => store),
+    )
+    .where(
+      "r.record_id",
+      "=",
+      slot(({ id }) => id),
+    )
+    .orderBy("v.version", "desc")
+    .select([
+      "r.version as current",
+      "r.protected",
+      "r.active",
+      "r.tag",
+      "v.version",
+      "v.created_at",
+      sql<number | null>`length(v.body)`.as("size"),
+    ]);
+}
+
+function toState(row: StateRow): RecordState {
+  return {
+    version: row.current,
+    protected: row.protected !== 0,
+    active: row.active !== 0,
+    ...(row.tag && { tag: plainBytes(row.tag) }),
+  };
+}
+
 function toStoredRecord(row: ReadRow): StoredRecord {
   const { kept, body, created_at: createdAt } = row;
   return {
-    current: {
-      version: row.current,
-      protected: row.protected !== 0,
-      active: row.active !== 0,
-      ...(row.tag && { tag: plainBytes(row.tag) }),
-    },
+    current: toState(row),
     kept: kept !== null && body && createdAt !== null ? { version: kept, body: plainBytes(body), createdAt } : null,
   };
 }

@@ -133,6 +133,37 @@ describe("one look-up of keys", () => {
   });
 });
 
+describe("the list of versions", () => {
+  test("tells the sizes of the sealed records", async () => {
+    const world = await openWorld();
+    const ref = refTo(randomBytes(32));
+    expect(await world.records.versions(ref)).toBeNull();
+    for (const [index, length] of [75, 422].entries()) await put(world, ref, randomBytes(length), index + 1);
+    expect(await world.records.versions(ref)).toStrictEqual({
+      current: { version: 2, protected: false, active: true },
+      versions: [
+        { version: 2, createdAt: 1_002, size: 422 },
+        { version: 1, createdAt: 1_001, size: 75 },
+      ],
+    });
+    await expect(world.records.versions(refTo(randomBytes(32), "default", "nothing"))).rejects.toThrow(StoreGoneError);
+  });
+
+  test.each([
+    ["a flag was edited", "update records set active = 0"],
+    ["an older version was made current", "update records set version = 1"],
+    ["the current version was deleted", "delete from record_versions where version = 2"],
+    ["every version was deleted", "delete from record_versions"],
+    ["a body was cut off", "update record_versions set body = zeroblob(48) where version = 1"],
+  ])("is refused when %s", async (_name, edit) => {
+    const world = await openWorld();
+    const ref = refTo(randomBytes(32));
+    for (const version of [1, 2]) await put(world, ref, randomBytes(400), version);
+    world.raw.exec(edit);
+    await expect(world.records.versions(ref)).rejects.toThrow(DamagedRecordError);
+  });
+});
+
 describe("damage", () => {
   test("of any byte of a body is detected, and only that record is affected", async () => {
     const world = await openWorld();

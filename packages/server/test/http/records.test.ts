@@ -271,6 +271,43 @@ describe("reading", () => {
   });
 });
 
+describe("listing versions", () => {
+  const list = (token = writer) => world.call("GET", `${path}/versions`, { token });
+
+  test("tells number, time and size of what is kept, the newest first", async () => {
+    await put(sealedRecord(), CREATE);
+    world.clock.now = START + 5;
+    await put(sealedRecord({ length: 1_000 }), after(1));
+    const answer = await list();
+    expect([answer.status, await answer.json()]).toEqual([
+      200,
+      {
+        versions: [
+          { version: 2, createdAt: START + 5, size: 1_000 },
+          { version: 1, createdAt: START, size: MIN_RECORD_BYTES },
+        ],
+      },
+    ]);
+  });
+
+  test("tells of an expired record, whose reads are refused", async () => {
+    await put(sealedRecord({ expiresAt: START + 1 }), CREATE);
+    world.clock.now = START + 1;
+    expect((await get()).status).toBe(410);
+    expect((await list()).status).toBe(200);
+  });
+
+  test("is refused as a read is", async () => {
+    expect(await errorCode(await list())).toBe("record_not_found");
+    await put(sealedRecord(), CREATE);
+    await patch({ active: false }, after(1));
+    const inactive = await list();
+    expect([inactive.status, await errorCode(inactive)]).toEqual([403, "record_inactive"]);
+    const writeOnly = await world.mint("default", [{ stores: ["one"], permissions: ["write"] }]);
+    expect(await errorCode(await list(writeOnly))).toBe("permission_denied");
+  });
+});
+
 describe("attributes", () => {
   let manager: string;
 

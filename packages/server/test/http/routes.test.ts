@@ -37,13 +37,14 @@ test("the routes are these", () => {
     [`GET ${RECORD}`, "read", "none", 0, "version"],
     [`PUT ${RECORD}`, "write", "record", 1_081_435, "purge"],
     [`PATCH ${RECORD}`, "write", "json", 65_536, ""],
+    [`GET ${RECORD}/versions`, "read", "none", 0, ""],
   ]);
 });
 
 test("every route about records names one key hash", () => {
   const aboutRecords = ROUTES.filter(({ path }) => path.includes("records"));
   expect(aboutRecords.length).toBeGreaterThan(0);
-  for (const { path } of aboutRecords) expect(path).toBe(RECORD);
+  for (const { path } of aboutRecords) expect([RECORD, `${RECORD}/versions`]).toContain(path);
 });
 
 test("the OpenAPI document is served without a token and describes every route", async () => {

@@ -78,6 +78,28 @@ export function recordsContract(create: () => Promise<TestDatabase>): void {
       ]);
     });
 
+    test("lists what is kept of one record, the newest first", async () => {
+      const ref = newRef();
+      expect(await db.records.versions(ref)).toBeNull();
+      const tag = bytes(32);
+      for (const [index, size] of [0, 10, 1_200_000].entries()) {
+        const version = index + 1;
+        const next = { version, ...PLAIN, tag };
+        const body = { body: bytes(size), createdAt: 1_000 + version, expiresAt: 0 };
+        await db.records.commit([write(ref, version, { next, write: body, keepVersions: 2 })]);
+      }
+      for (const other of [{ ...ref, project: "q" }, { ...ref, store: "t" }, newRef()]) {
+        await db.records.commit([write(other, 1)]);
+      }
+      expect(await db.records.versions(ref)).toStrictEqual({
+        current: { version: 3, ...PLAIN, tag },
+        versions: [
+          { version: 3, createdAt: 1_003, size: 1_200_000 },
+          { version: 2, createdAt: 1_002, size: 10 },
+        ],
+      });
+    });
+
     test("keeps bodies of every size, and ids of zeros", async () => {
       for (const [project, size] of [0, 1, 4_096, 1_200_000].entries()) {
         const ref = { project: `p${project}`, store: "s", id: new Uint8Array(32) };
