@@ -8,7 +8,7 @@ import { describeError } from "../logger.js";
 import { startServer, type RunningServer, type ServerOptions } from "../server.js";
 import type { LogLevel } from "./options.js";
 
-/** How long log lines may wait to be written together, in milliseconds. They are written out when the process ends. */
+/** How long log lines may wait to be written together, in milliseconds. */
 const LOG_FLUSH_MILLISECONDS = 100;
 const LOG_BUFFER_BYTES = 4_096;
 /** Terminals and npm deliver one Ctrl-C more than once: what comes this soon after the first is no second wish. */
@@ -17,22 +17,25 @@ const FORCED_EXIT = 130;
 
 /** JSON lines to a file descriptor: 1 is stdout, 2 is stderr. */
 export function createLogger(level: LogLevel, fileDescriptor: 1 | 2): Logger {
-  const stream = destination({ dest: fileDescriptor, sync: false, minLength: LOG_BUFFER_BYTES });
+  const file = destination({ dest: fileDescriptor, sync: false, minLength: LOG_BUFFER_BYTES });
   let timer: NodeJS.Timeout | undefined;
-  const flush = () => {
+  // Not the file's own periodic flush, which writes zero bytes ten times a second when nothing is logged.
+  const flushLater = () => {
     timer = undefined;
-    stream.flush();
+    file.flush();
   };
-  // Not the stream's own periodic flush, which writes zero bytes ten times a second when nothing is logged.
-  const write = (line: string) => {
-    stream.write(line);
-    timer ??= setTimeout(flush, LOG_FLUSH_MILLISECONDS).unref();
+  const stream = {
+    write(line: string) {
+      file.write(line);
+      timer ??= setTimeout(flushLater, LOG_FLUSH_MILLISECONDS).unref();
+    },
+    flush: (done: () => void) => file.flush(done),
   };
-  return pino({ level, base: null }, { write });
+  return pino({ level, base: null }, stream);
 }
 
 /**
- * Runs a server until a signal stops it; `whenListening` comes in between. What makes it fail is logged at level debug,
+ * Runs a server until a signal stops it and its log is written; `whenListening` comes in between. What makes it fail is logged at level debug,
  * with its stack.
  *
  * @throws what startServer or `whenListening` throws; nothing is left open then.
@@ -51,9 +54,12 @@ export async function runServer(
       throw error;
     }
     await closeOnSignal(server, logger);
+    logger.info({}, "stopped");
   } catch (error) {
     logger.debug({ error: describeError(error) }, "failed");
     throw error;
+  } finally {
+    await new Promise<void>((resolve) => logger.flush(() => resolve()));
   }
 }
 

@@ -12,5 +12,4 @@ export async function serve(flags: ServeFlags, rootToken: string | undefined): P
   await runServer(options, logger, (server) => {
     logger.info({ url: server.url, metricsUrl: server.metricsUrl }, "listening");
   });
-  logger.info({}, "stopped");
 }
