@@ -8,6 +8,7 @@ import { join } from "node:path";
 import { RECORD_MEDIA_TYPE } from "@tacenda/protocol";
 import { beforeEach, describe, expect, onTestFinished, test } from "vitest";
 
+import { createApp, type AppDependencies } from "../src/app.js";
 import { startServer, type ServerOptions } from "../src/server.js";
 import { StartupError } from "../src/startup-error.js";
 import { DataDirectoryLockedError } from "../src/storage/lock.js";
@@ -151,6 +152,24 @@ describe("a later start", () => {
   });
 });
 
+describe("options that no compiler checked", () => {
+  test.each([
+    [undefined, /startServer needs an object/],
+    [{}, /startServer needs "dataDir"/],
+    [{ dataDir: undefined, port: 0 }, /startServer needs "dataDir"/],
+    [{ dataDir: "never-made", prot: 1 }, /startServer knows no option "prot".*port/],
+  ])("%j", async (options, message) => {
+    const starting = startServer(options as unknown as ServerOptions);
+    await expect(starting).rejects.toThrow(TypeError);
+    await expect(starting).rejects.toThrow(message);
+    expect(existsSync("never-made")).toBe(false);
+  });
+
+  test("an app without its dependencies names the first that is missing", () => {
+    expect(() => createApp({} as AppDependencies)).toThrow(new TypeError('createApp needs "records".'));
+  });
+});
+
 describe("while a server runs", () => {
   test("no other one starts on its data directory", async () => {
     const server = await start();
@@ -162,7 +181,7 @@ describe("while a server runs", () => {
   test("a port that is taken is said, and leaves nothing locked", async () => {
     const { port } = await start({ dataDir: join(dataDir, "..", "other") });
     await expect(start({ port })).rejects.toThrow(/Cannot listen on port/);
-    await expect(start({ metricsPort: port })).rejects.toThrow(/Cannot listen on port/);
+    await expect(start({ metricsPort: port })).rejects.toThrow(/Cannot listen on port.*--metrics-port/);
     await start();
   });
 

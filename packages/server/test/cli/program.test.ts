@@ -3,8 +3,11 @@
 import { execFile, spawn, type ChildProcess } from "node:child_process";
 import { once } from "node:events";
 import { existsSync } from "node:fs";
+import { chmod, mkdir, readFile, readdir, rm, stat, writeFile } from "node:fs/promises";
+import { connect } from "node:net";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
+import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
 
@@ -26,10 +29,12 @@ beforeEach(async () => {
   folder = join(await freshFolder(), "data");
 });
 
-function run(args: string[], environment: Record<string, string> = {}): ChildProcess {
+/** `uid` as in spawn. */
+function run(args: string[], environment: Record<string, string> = {}, uid?: number): ChildProcess {
   const child = spawn(process.execPath, [BIN, ...args], {
     env: { PATH: process.env.PATH, TACENDA_DATA_DIR: folder, TACENDA_PORT: "0", ...environment },
     stdio: ["ignore", "pipe", "pipe"],
+    ...(uid !== undefined && { uid }),
   });
   onTestFinished(() => void child.kill("SIGKILL"));
   return child;
@@ -111,7 +116,8 @@ describe("serve", () => {
       [["--cors-origin", "https://a.example/path"], {}, "one origin"],
       [["--cors-origin", "*"], {}, "one origin"],
       [["--nothing"], {}, "unknown option"],
-      [["nothing"], {}, "too many arguments"],
+      [["sevre"], {}, "unknown command 'sevre'"],
+      [["--port", "0", "sevre"], {}, "unknown command 'sevre'"],
       [["dev", "--store", "UPPER"], {}, "must match"],
       [[], { TACENDA_ROOT_TOKEN: "too-short" }, "at least 32"],
     ] as const) {
@@ -120,6 +126,126 @@ describe("serve", () => {
       expect(output).toContain(word);
       expect(output).not.toContain("too-short");
     }
+  });
+});
+
+describe("help", () => {
+  test("shows the flags of serve, the way to those of dev, the source of the root token, and the version", async () => {
+    const { code, output } = await exitOf(run(["--help"]));
+    expect(code).toBe(0);
+    for (const word of ["--data-dir", "TACENDA_PORT", "dev --help", "TACENDA_ROOT_TOKEN", "first start"]) {
+      expect(output).toContain(word);
+    }
+    expect((await exitOf(run(["serve", "--help"]))).output).toContain("TACENDA_ROOT_TOKEN");
+    const manifest = JSON.parse(await readFile(join(ROOT, "packages/server/package.json"), "utf8")) as {
+      version: string;
+    };
+    expect(await exitOf(run(["--version"]))).toEqual({ code: 0, output: `${manifest.version}\n` });
+  });
+});
+
+describe("signals", () => {
+  // Milliseconds: while the server closes, and while the process winds down.
+  test.each([2, 8])("a SIGINT that is repeated after %i ms changes nothing", async (gap) => {
+    const child = run([]);
+    await listening(child);
+    const ended = exitOf(child);
+    child.kill("SIGINT");
+    // A timer would be late.
+    for (const begun = performance.now(); performance.now() - begun < gap;);
+    child.kill("SIGINT");
+    const { code, output } = await ended;
+    expect([code, child.signalCode]).toEqual([0, null]);
+    expect(output).toContain('"stopped"');
+    expect((await readdir(folder)).sort()).toEqual(["keyring.json", "lock", "root-token", "tacenda.db"]);
+    await listening(run([]));
+  });
+
+  test("one that comes a second later ends the process although a request is under way", async () => {
+    const child = run([]);
+    const { url } = await listening(child);
+    const ended = exitOf(child);
+    const socket = connect(Number(new URL(url).port), "127.0.0.1").on("error", () => undefined);
+    await once(socket, "connect");
+    socket.write("GET /livez HTTP/1.1\r\n");
+    await sleep(200);
+    child.kill("SIGINT");
+    await sleep(1_100);
+    expect(child.exitCode).toBeNull();
+    child.kill("SIGINT");
+    const { code, output } = await ended;
+    expect(code).toBe(130);
+    expect(output).toContain('"stopping at once"');
+    socket.destroy();
+  });
+});
+
+describe("the log", () => {
+  test.runIf(existsSync("/proc/self/io"))("an idle server writes nothing", async () => {
+    const child = run([]);
+    await listening(child);
+    const writes = async () =>
+      Number(/^syscw: (\d+)$/m.exec(await readFile(`/proc/${child.pid ?? 0}/io`, "utf8"))?.[1] ?? NaN);
+    await sleep(1_000);
+    const before = await writes();
+    await sleep(2_000);
+    expect((await writes()) - before).toBeLessThan(5);
+  });
+
+  test("warns of a new database under a used keyring, and of a directory that was open to others", async () => {
+    const first = run([]);
+    expect((await listening(first)).before.join()).not.toMatch(/keyring|open to other/);
+    first.kill("SIGTERM");
+    await once(first, "exit");
+    await rm(join(folder, "tacenda.db"));
+    await chmod(folder, 0o755);
+    const log = (await listening(run([]))).before.join("\n");
+    expect(log).toContain("the keyring has served a database before; this one is new");
+    expect(log).toContain(join(folder, "keyring.json"));
+    expect(log).toContain("its mode is now 0700");
+    expect((await stat(folder)).mode & 0o777).toBe(0o700);
+  });
+
+  test("a directory that holds other things keeps its mode, with a warning", async () => {
+    await mkdir(join(folder, "photos"), { recursive: true });
+    await chmod(folder, 0o755);
+    expect((await listening(run([]))).before.join()).toContain("use one of its own");
+    expect((await stat(folder)).mode & 0o777).toBe(0o755);
+  });
+});
+
+describe("what prevents a start is a sentence, and 1", () => {
+  async function refusal(args: string[], uid?: number): Promise<string> {
+    const child = run(args, { TACENDA_LOG_LEVEL: "error" }, uid);
+    const { code, output } = await exitOf(child);
+    expect(code).toBe(1);
+    expect(output).toMatch(/^tacenda-server: [^\n{]*\n$/);
+    return output;
+  }
+
+  test("a data directory that is a file", async () => {
+    await writeFile(folder, "");
+    expect(await refusal([])).toContain(
+      `Cannot use the data directory ${folder} (ENOTDIR): it must be a folder this user can write.`,
+    );
+    expect(await refusal(["--data-dir", join(folder, "below")])).toContain("(ENOTDIR)");
+  });
+
+  test("a data directory that this user cannot write", async () => {
+    await chmod(join(folder, ".."), 0o500);
+    // Nothing is forbidden to root.
+    const nobody = process.getuid?.() === 0 ? 65_534 : undefined;
+    expect(await refusal([], nobody)).toContain(`Cannot use the data directory ${folder} (EACCES)`);
+  });
+
+  test("a database that is none", async () => {
+    await mkdir(folder, { mode: 0o700 });
+    await writeFile(join(folder, "tacenda.db"), "x".repeat(5_000));
+    const output = await refusal([]);
+    expect(output).toContain("Check that it is a Tacenda database");
+    expect(output).toContain("SQLITE_NOTADB; --log-level debug shows the stack");
+    const verbose = await exitOf(run(["--log-level", "debug"]));
+    expect(verbose.output).toMatch(/"stack":" +at /);
   });
 });
 
@@ -158,5 +284,52 @@ describe("dev", () => {
     expect(again.last).toMatch(/^# TACENDA_SECRET: .*keep using/);
     expect(again.values.get("TACENDA_TOKEN")).not.toBe(values.get("TACENDA_TOKEN"));
     expect(await whoAmI(again.values)).toMatchObject({ project: "default", grants });
+  });
+
+  describe("with a file", () => {
+    const devInto = (file: string, flag = "--write-env") => run(["dev", flag, file]);
+    const linesOf = async (file: string) => (await readFile(file, "utf8")).trimEnd().split("\n");
+
+    test("writes the lines when it listens; a second time keeps the secret and all that is not its own", async () => {
+      const file = join(folder, "..", ".env");
+      const first = devInto(file);
+      const { line } = await lineThat(first, /./);
+      expect(line).toContain(file);
+      const [url = "", , , , secret = ""] = await linesOf(file);
+      expect((await fetch(`${url.replace("TACENDA_URL=", "")}/livez`)).status).toBe(200);
+      expect(secret).toMatch(/^TACENDA_SECRET=tcs_[0-9A-Za-z]{49}$/);
+      expect((await stat(file)).mode & 0o777).toBe(0o600);
+      first.kill("SIGTERM");
+      await once(first, "exit");
+
+      await writeFile(file, `# mine\n${await readFile(file, "utf8")}OTHER=1\n`);
+      await chmod(file, 0o644);
+      // Node lets this name through when the file exists.
+      await lineThat(devInto(file, "--env-file"), /./);
+      const lines = await linesOf(file);
+      expect(lines.filter((text) => !text.startsWith("TACENDA_"))).toEqual(["# mine", "OTHER=1"]);
+      expect(lines.filter((text) => text.startsWith("TACENDA_"))).toHaveLength(5);
+      expect(lines).toContain(secret);
+      expect(lines).not.toContain(url);
+      expect((await stat(file)).mode & 0o777).toBe(0o600);
+      expect(await readdir(join(folder, ".."))).toEqual([".env", "data"]);
+    });
+
+    test("leaves the file alone when the server cannot start", async () => {
+      const file = join(folder, "..", ".env");
+      await writeFile(file, "TACENDA_SECRET=precious\n");
+      await listening(run([]));
+      expect((await exitOf(devInto(file))).code).toBe(1);
+      expect(await readFile(file, "utf8")).toBe("TACENDA_SECRET=precious\n");
+    });
+
+    test("makes no store when the file cannot be written, so that no secret is lost", async () => {
+      const { code, output } = await exitOf(devInto(join(folder, "nowhere", ".env")));
+      expect(code).toBe(1);
+      expect(output).toMatch(/Cannot write .*nowhere.*\(ENOENT\)/);
+      const file = join(folder, "..", ".env");
+      await lineThat(devInto(file), /./);
+      expect(await readFile(file, "utf8")).toContain("TACENDA_SECRET=tcs_");
+    });
   });
 });
