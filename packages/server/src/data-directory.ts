@@ -1,12 +1,13 @@
 /** The files of an embedded server: its lock, its database and its keyring; spec/http.md § Starting. */
 
 import { existsSync } from "node:fs";
-import { chmod, mkdir, readdir, stat } from "node:fs/promises";
+import { chmod, readdir, stat } from "node:fs/promises";
 import { join, resolve } from "node:path";
 
 import type { KeyProvider } from "./envelope/key-provider.js";
 import { openKeyring } from "./envelope/local-keyring.js";
 import type { Logger } from "./logger.js";
+import { makePrivateFolder } from "./private-file.js";
 import { StartupError, codeOf } from "./startup-error.js";
 import type { Database } from "./storage/database.js";
 import { lockDataDirectory } from "./storage/lock.js";
@@ -69,9 +70,7 @@ async function claim(directory: string, logger: Logger): Promise<{ release(): vo
     if (existsSync(directory)) {
       await tighten(directory, logger);
     } else {
-      await mkdir(directory, { recursive: true, mode: 0o700 });
-      // The mode given to mkdir is cut by the umask.
-      await chmod(directory, 0o700);
+      await makePrivateFolder(directory);
     }
     return lockDataDirectory(directory);
   } catch (error) {

@@ -1,7 +1,6 @@
 /** An embedded server from its options to its end: one process, SQLite, a local keyring; spec/http.md § Starting. */
 
 import { once } from "node:events";
-import { writeFile } from "node:fs/promises";
 import type { Server } from "node:http";
 import type { AddressInfo } from "node:net";
 import { join, resolve } from "node:path";
@@ -18,6 +17,7 @@ import type { AccessEvent } from "./http/dispatch.js";
 import { createNodeServer } from "./http/node-server.js";
 import type { Logger } from "./logger.js";
 import { createMetrics, createMetricsServer } from "./metrics.js";
+import { writePrivateFile } from "./private-file.js";
 import { createPurge } from "./purge.js";
 import { StartupError, codeOf } from "./startup-error.js";
 import type { Directory } from "./storage/directory.js";
@@ -163,7 +163,7 @@ async function writeRootToken(dataDir: string, token: string, logger: Logger): P
   const directory = resolve(dataDir);
   const file = join(directory, "root-token");
   try {
-    await writeFile(file, `${token}\n`, { mode: 0o600 });
+    await writePrivateFile(file, `${token}\n`);
   } catch (error) {
     throw explainRefusal(directory, error);
   }

@@ -1,12 +1,12 @@
 /** The file that holds the master keys of a local keyring; spec/envelope.md § Keyring file. */
 
 import { createHash, randomBytes } from "node:crypto";
-import { link, open, unlink } from "node:fs/promises";
-import { dirname } from "node:path";
+import { link, open } from "node:fs/promises";
 
 import { fromBase64url, toBase64url } from "@tacenda/protocol";
 import { z } from "zod";
 
+import { writePrivateFile } from "../private-file.js";
 import { lp, u32 } from "./bytes.js";
 
 const FORMAT = "tacenda-keyring/1";
@@ -71,7 +71,7 @@ export async function createKeyring(file: string): Promise<void> {
   const first = { version: 1, createdAt: new Date().toISOString(), key, check: keyCheck(id, 1, key) };
   const keyring: KeyringFile = { format: FORMAT, id, current: first.version, keys: [first] };
   try {
-    await writeNewFile(file, `${JSON.stringify(keyring, null, 2)}\n`);
+    await writePrivateFile(file, `${JSON.stringify(keyring, null, 2)}\n`, linkUnlessThere);
   } catch (error) {
     throw new KeyringError(
       `Cannot create the keyring ${file}: its folder must exist, be writable and allow hard links.`,
@@ -140,24 +140,12 @@ function malformed(file: string, why: string): KeyringError {
   return new KeyringError(`${file} is no usable keyring (${why}): restore it from its backup, or name the right file.`);
 }
 
-/** Writes the file under a temporary name and links it into place when it is on the disk, unless one exists. */
-async function writeNewFile(file: string, text: string): Promise<void> {
-  const temporary = `${file}.${randomBytes(6).toString("hex")}.tmp`;
+/** Puts the file in place unless one is there. Not a rename, which would replace a keyring another process has just made. */
+async function linkUnlessThere(temporary: string, file: string): Promise<void> {
   try {
-    await using handle = await open(temporary, "wx", 0o600);
-    await handle.writeFile(text);
-    await handle.sync();
-    // Not a rename, which would replace a keyring that another process has just made.
     await link(temporary, file);
   } catch (error) {
-    if (isCode(error, "EEXIST")) return;
-    throw error;
-  } finally {
-    await unlink(temporary).catch(() => undefined);
-  }
-  if (process.platform !== "win32") {
-    await using folder = await open(dirname(file), "r");
-    await folder.sync();
+    if (!isCode(error, "EEXIST")) throw error;
   }
 }
 
