@@ -1,9 +1,9 @@
 /** The TACENDA_* lines that `dev` prints, and the `.env` file that its --write-env keeps; spec/http.md § Starting. */
 
-import { randomBytes } from "node:crypto";
-import { open, readFile, realpath, rename, stat, unlink } from "node:fs/promises";
+import { readFile, realpath, rename, stat } from "node:fs/promises";
 import { resolve } from "node:path";
 
+import { writePrivateFile } from "../private-file.js";
 import { StartupError, codeOf } from "../startup-error.js";
 
 /** What a client needs. */
@@ -58,20 +58,21 @@ export async function updateEnvFile(
   environment: ClientEnvironment,
   prepare: () => Promise<void>,
 ): Promise<void> {
-  // A link stays one.
-  const target = await realpath(file).catch(() => resolve(file));
-  const temporary = `${target}.${randomBytes(6).toString("hex")}.tmp`;
   try {
-    await explained(file, async () => {
-      const text = mergeEnvironment(await readIfThere(target), environment);
-      await using handle = await open(temporary, "wx", 0o600);
-      await handle.writeFile(text);
-      await handle.sync();
+    // A link stays one.
+    const target = await realpath(file).catch(() => resolve(file));
+    const text = mergeEnvironment(await readIfThere(target), environment);
+    await writePrivateFile(target, text, async (temporary) => {
+      await prepare();
+      await rename(temporary, target);
     });
-    await prepare();
-    await explained(file, () => rename(temporary, target));
-  } finally {
-    await unlink(temporary).catch(() => undefined);
+  } catch (error) {
+    const code = codeOf(error);
+    if (code === undefined) throw error;
+    throw new StartupError(
+      `Cannot write ${file} (${code}): --write-env must name a file that this user can write, in a folder that exists.`,
+      { cause: error },
+    );
   }
 }
 
@@ -90,18 +91,5 @@ async function readIfThere(file: string): Promise<string> {
   } catch (error) {
     if (codeOf(error) === "ENOENT") return "";
     throw error;
-  }
-}
-
-async function explained<T>(file: string, work: () => Promise<T>): Promise<T> {
-  try {
-    return await work();
-  } catch (error) {
-    const code = codeOf(error);
-    if (code === undefined) throw error;
-    throw new StartupError(
-      `Cannot write ${file} (${code}): --write-env must name a file that this user can write, in a folder that exists.`,
-      { cause: error },
-    );
   }
 }
