@@ -5,8 +5,8 @@ import type { Permission } from "@tacenda/protocol";
 import { HttpError } from "../http/http-error.js";
 import { grantsAllow, grantsManage, type Principal } from "./principal.js";
 
-/** What a route needs: a permission, `root`, or (`any`) no more than a token that is good. */
-export type Requirement = Permission | "root" | "any";
+/** What a route needs: a permission, one of two, `root`, or (`any`) no more than a token that is good. */
+export type Requirement = Permission | "read or write" | "root" | "any";
 
 /** What a request is about, as it stands in its path. Nothing of it has been looked up. */
 export interface Target {
@@ -34,6 +34,8 @@ function isAllowed(principal: Principal, requirement: Requirement, store: string
       return false;
     case "manage":
       return grantsManage(principal.grants);
+    case "read or write":
+      return isAllowed(principal, "read", store) || isAllowed(principal, "write", store);
     case "read":
     case "write":
     case "delete":

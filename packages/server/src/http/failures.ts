@@ -8,7 +8,7 @@ import { StaleKeyError, StorageBusyError, StorageError, StorageFullError } from 
 import { HttpError } from "./http-error.js";
 import { jsonReply, type Reply } from "./reply.js";
 
-const HEADERS_OF: { readonly [Code in ErrorCode]?: Readonly<Record<string, string>> } = {
+const HEADERS_OF: Readonly<Partial<Record<ErrorCode, Readonly<Record<string, string>>>>> = {
   unauthorized: { "www-authenticate": "Bearer" },
   overloaded: { "retry-after": "1" },
 };
@@ -32,8 +32,9 @@ function isBusy(error: unknown): boolean {
   return cause instanceof Error && "code" in cause && String(cause.code).startsWith("SQLITE_BUSY");
 }
 
-/** The uniform answer: `{"error": {code, message, requestId, current?}}`. */
-export function errorReply({ code, message, current }: HttpError, requestId: string): Reply {
-  const body: ErrorBody = { error: { code, message, requestId, ...(current !== undefined && { current }) } };
+/** The uniform answer: `{"error": {code, message, requestId, current?, conflicts?}}`. */
+export function errorReply({ code, message, current, conflicts }: HttpError, requestId: string): Reply {
+  const details = { ...(current !== undefined && { current }), ...(conflicts !== undefined && { conflicts }) };
+  const body: ErrorBody = { error: { code, message, requestId, ...details } };
   return jsonReply(ERROR_STATUS[code], body, HEADERS_OF[code]);
 }

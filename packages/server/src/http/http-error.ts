@@ -1,6 +1,6 @@
 /** An answer that is not a success, thrown from wherever it is known; spec/http.md § Errors. */
 
-import type { CurrentVersion, ErrorCode } from "@tacenda/protocol";
+import type { Conflict, CurrentVersion, ErrorCode } from "@tacenda/protocol";
 
 /** What to tell a caller when the thrower has nothing more exact to say. No message holds anything of the request. */
 const MESSAGES: Record<ErrorCode, string> = {
@@ -34,6 +34,8 @@ export interface HttpErrorOptions {
   message?: string;
   /** Of the record that the request is about; null when it never existed. */
   current?: CurrentVersion | null;
+  /** Of a batch, instead of `current`: every write that was in the way. */
+  conflicts?: Conflict[];
   /** What was thrown before; it is logged. */
   cause?: unknown;
 }
@@ -43,9 +45,11 @@ export class HttpError extends Error {
   override name = "HttpError";
   readonly code: ErrorCode;
   readonly current: CurrentVersion | null | undefined;
+  readonly conflicts: Conflict[] | undefined;
   constructor(code: ErrorCode, options: HttpErrorOptions = {}) {
     super(options.message ?? MESSAGES[code], { cause: options.cause });
     this.code = code;
     this.current = options.current;
+    this.conflicts = options.conflicts;
   }
 }

@@ -2,40 +2,27 @@
 
 import {
   HEADERS,
-  HEAD_BYTES,
   MAX_VERSION,
-  MIN_RECORD_BYTES,
   RECORD_MEDIA_TYPE,
   RecordState,
-  parseHead,
   parseVersion,
-  toBase64url,
   versionTag,
-  type CurrentVersion,
   type RecordAttributes,
-  type RecordHead,
   type VersionList,
 } from "@tacenda/protocol";
 import type { z } from "zod";
 
 import { authorize } from "../auth/authorize.js";
-import type { KeptVersion, RecordRef, StoredRecord, WriteOperation } from "../storage/record-store.js";
+import type { RecordRef, StoredRecord } from "../storage/record-store.js";
 import type { Call, Services } from "./call.js";
 import { HttpError } from "./http-error.js";
 import { expectedCurrent, expectedVersion, matchesTag } from "./preconditions.js";
+import { MAX_ATTEMPTS, describeVersion, judgeRead, readHead, toOperation } from "./record-rules.js";
 import { jsonReply, type Reply } from "./reply.js";
 import type { attributesChange } from "./schemas.js";
 
-/** How often a write decides again because another one came in between, before it answers `overloaded`. */
-const MAX_ATTEMPTS = 8;
-
 function refOf({ project, store, keyHash }: Call): RecordRef {
   return { project, store, id: keyHash };
-}
-
-/** The number and head of a kept version, as errors tell them. */
-function describe({ version, body }: KeptVersion): CurrentVersion {
-  return { version, head: toBase64url(body.subarray(0, HEAD_BYTES)) };
 }
 
 async function readCurrent(ref: RecordRef, { records }: Services): Promise<StoredRecord | null> {
@@ -44,7 +31,7 @@ async function readCurrent(ref: RecordRef, { records }: Services): Promise<Store
 }
 
 function conflictWith(record: StoredRecord | null): HttpError {
-  return new HttpError("version_conflict", { current: record?.kept ? describe(record.kept) : null });
+  return new HttpError("version_conflict", { current: record?.kept ? describeVersion(record.kept) : null });
 }
 
 /** `GET R`: the bytes of the current version, or of `?version=n`. */
@@ -55,12 +42,11 @@ export async function getRecord(call: Call, services: Services): Promise<Reply> 
     asked === undefined ? [ref] : [ref, { ...ref, version: readVersion(asked) }],
   );
   if (!record) throw new HttpError("record_not_found");
-  if (!record.current.active) throw new HttpError("record_inactive");
-  // Expiry of the current version ends the earlier ones too, so it is decided first.
-  refuseExpired(record.kept, services);
-  const kept = asked === undefined ? record.kept : (earlier?.kept ?? null);
-  if (kept === null) throw new HttpError("record_not_found");
-  if (kept !== record.kept) refuseExpired(kept, services);
+  const reading = judgeRead(record, asked === undefined ? record.kept : (earlier?.kept ?? null), services.now());
+  if (reading.status === "absent") throw new HttpError("record_not_found");
+  if (reading.status === "inactive") throw new HttpError("record_inactive");
+  const { kept } = reading;
+  if (reading.status === "expired") throw new HttpError("record_expired", { current: describeVersion(kept) });
   const tag = versionTag(kept.version);
   const headers: Record<string, string> = {
     "content-type": RECORD_MEDIA_TYPE,
@@ -87,14 +73,6 @@ function readVersion(digits: string): number {
   throw new HttpError("invalid_request", { message: "Query parameter version must be an integer from 1 to 2^53-1." });
 }
 
-/** The seal decides about expiry, and no column of the database. @throws {HttpError} `record_expired` */
-function refuseExpired(kept: KeptVersion | null, { now }: Services): void {
-  if (kept === null) return;
-  const head = parseHead(kept.body);
-  if (typeof head === "string" || head.expiresAt === 0 || head.expiresAt > now()) return;
-  throw new HttpError("record_expired", { current: describe(kept) });
-}
-
 /** `PUT R`: writes the version after the expected one, or finds that this very write has already happened. */
 export async function putRecord(call: Call, services: Services): Promise<Reply> {
   const expected = expectedVersion(call.headers);
@@ -102,7 +80,7 @@ export async function putRecord(call: Call, services: Services): Promise<Reply> 
   if (version > MAX_VERSION) {
     throw new HttpError("invalid_request", { message: "If-Match names the highest version; there is none after it." });
   }
-  const head = readHead(call.body);
+  const head = readHead(call.body, "The body");
   if (head.state !== RecordState.value) authorize(call.principal, "delete", call);
   const purgeEarlier = readPurge(call);
   const store = await services.directory.getStore(call.project, call.store);
@@ -111,25 +89,15 @@ export async function putRecord(call: Call, services: Services): Promise<Reply> 
   for (let attempt = 0; attempt < MAX_ATTEMPTS; attempt++) {
     const record = await readCurrent(ref, services);
     if ((record?.current.version ?? 0) !== expected) return await replay(call, services, version, record);
-    if (record?.current.protected === true && (purgeEarlier || head.state !== RecordState.value)) {
-      throw new HttpError("record_protected");
-    }
-    const operation: WriteOperation = {
-      ref,
-      expect: record === null ? null : attributesAt(record, expected),
-      next: record === null ? { version, protected: false, active: true } : attributesAt(record, version),
-      write: { body: call.body, expiresAt: head.expiresAt, createdAt: services.now() },
-      purgeEarlier,
-      keepVersions: store.maxVersions,
-    };
+    const write = { ref, body: call.body, head, purgeEarlier };
+    const operation = toOperation(write, record?.current ?? null, store, services.now());
     const result = await services.records.commit([operation]);
-    if (result.applied) return writtenReply(version);
+    if (result.applied) {
+      if (purgeEarlier) services.purgeDestroyed();
+      return writtenReply(version);
+    }
   }
   throw new HttpError("overloaded");
-}
-
-function attributesAt({ current }: StoredRecord, version: number): RecordAttributes & { version: number } {
-  return { version, protected: current.protected, active: current.active };
 }
 
 function readPurge({ query }: Call): boolean {
@@ -137,12 +105,6 @@ function readPurge({ query }: Call): boolean {
   if (purge === undefined) return false;
   if (purge === "earlier") return true;
   throw new HttpError("invalid_request", { message: "Query parameter purge can only be earlier." });
-}
-
-function readHead(body: Uint8Array): RecordHead {
-  const head = body.length < MIN_RECORD_BYTES ? "truncated" : parseHead(body);
-  if (typeof head !== "string") return head;
-  throw new HttpError("invalid_request", { message: `The body is not a sealed record: its head is ${head}.` });
 }
 
 function writtenReply(version: number): Reply {
@@ -170,7 +132,7 @@ export async function patchRecord(
   for (let attempt = 0; attempt < MAX_ATTEMPTS; attempt++) {
     const record = await readCurrent(ref, services);
     if (record?.current.version !== expected) throw conflictWith(record);
-    const expect = attributesAt(record, expected);
+    const expect = record.current;
     const next = {
       version: expected,
       protected: change.protected ?? expect.protected,

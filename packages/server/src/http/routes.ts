@@ -1,9 +1,10 @@
 /** Every route of the server as data: method, path, what it needs, what it takes, who answers; spec/http.md § Routes. */
 
-import { MAX_JSON_BODY_BYTES, MAX_RECORD_BYTES } from "@tacenda/protocol";
+import { MAX_BATCH_BYTES, MAX_JSON_BODY_BYTES, MAX_RECORD_BYTES } from "@tacenda/protocol";
 import type { z } from "zod";
 
 import type { Requirement } from "../auth/authorize.js";
+import { batch } from "./batch.js";
 import type { Handler } from "./call.js";
 import { withJson } from "./json.js";
 import { createProject, destroyProject, listProjects } from "./projects.js";
@@ -218,5 +219,15 @@ export const ROUTES: readonly Route[] = [
     summary: "List the versions kept of one record",
     answers: { 200: schemas.versionList },
     handler: listVersions,
+  },
+  {
+    method: "POST",
+    path: `${STORE}/batch`,
+    permission: "read or write",
+    ...JSON_BODY,
+    cap: MAX_BATCH_BYTES,
+    summary: "Read many records, or write many: all or none",
+    answers: { 200: schemas.batchAnswer },
+    ...withJson(schemas.batchRequest, batch),
   },
 ];

@@ -4,6 +4,7 @@ import {
   DEFAULT_MAX_VERSIONS,
   HEAD_BYTES,
   ID_PATTERN,
+  MAX_BATCH_OPERATIONS,
   MAX_MAX_VERSIONS,
   MAX_RECORD_BYTES,
   MAX_TIME,
@@ -86,14 +87,65 @@ export const attributesChange = z
 export const status = z.strictObject({ status: z.string() });
 export const anyObject = z.looseObject({});
 
+const currentVersion = z.strictObject({ version, head: z.string().length(Math.ceil((HEAD_BYTES * 4) / 3)) });
+
+/** The one canonical form of 32 bytes: the last character's two unused bits are zero. */
+const key = z
+  .string()
+  .regex(/^[A-Za-z0-9_-]{42}[AEIMQUYcgkosw048]$/, "must be a key hash, 43 characters of canonical base64url");
+
+/** 1 to 256 operations, each on another key hash. A list that is too long is refused before anything in it is looked at. */
+function operations<Item extends z.ZodType<{ key: string }>>(item: Item) {
+  const bounded = z
+    .array(item)
+    .min(1)
+    .max(MAX_BATCH_OPERATIONS)
+    .refine((list) => new Set(list.map((operation) => operation.key)).size === list.length, {
+      message: "must name each key once",
+    });
+  return z.preprocess((list, context) => {
+    if (!Array.isArray(list) || list.length <= MAX_BATCH_OPERATIONS) return list;
+    context.addIssue({ code: "custom", message: `must have at most ${MAX_BATCH_OPERATIONS} operations` });
+    return z.NEVER;
+  }, bounded);
+}
+
+export const batchRead = z.strictObject({ key, version: version.optional() });
+export const batchWrite = z.strictObject({
+  key,
+  expect: z
+    .int()
+    .min(0)
+    .max(MAX_VERSION - 1),
+  record: z.string(),
+  purge: z.literal("earlier").optional(),
+});
+export const batchRequest = z
+  .strictObject({ reads: operations(batchRead).optional(), writes: operations(batchWrite).optional() })
+  .refine(({ reads, writes }) => (reads === undefined) !== (writes === undefined), {
+    message: "must have either reads or writes",
+  });
+const batchReadResult = z.discriminatedUnion("status", [
+  z.strictObject({
+    status: z.literal("record"),
+    version,
+    record: z.string(),
+    createdAt: time,
+    protected: z.boolean(),
+  }),
+  z.strictObject({ status: z.literal("expired"), current: currentVersion }),
+  z.strictObject({ status: z.enum(["absent", "inactive", "damaged", "fetch_singly"]) }),
+]);
+export const batchAnswer = z.strictObject({
+  results: z.union([z.array(batchReadResult), z.array(z.strictObject({ version }))]),
+});
+
 export const errorBody = z.strictObject({
   error: z.strictObject({
     code: z.enum(Object.keys(ERROR_STATUS) as [ErrorCode, ...ErrorCode[]]),
     message: z.string(),
     requestId: z.string(),
-    current: z
-      .strictObject({ version: z.int().min(1), head: z.string().length(Math.ceil((HEAD_BYTES * 4) / 3)) })
-      .nullable()
-      .optional(),
+    current: currentVersion.nullable().optional(),
+    conflicts: z.array(z.strictObject({ index: z.int().min(0), current: currentVersion.nullable() })).optional(),
   }),
 });

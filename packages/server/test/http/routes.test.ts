@@ -38,6 +38,7 @@ test("the routes are these", () => {
     [`PUT ${RECORD}`, "write", "record", 1_081_435, "purge"],
     [`PATCH ${RECORD}`, "write", "json", 65_536, ""],
     [`GET ${RECORD}/versions`, "read", "none", 0, ""],
+    [`POST ${STORE}/batch`, "read or write", "json", 8_388_608, ""],
   ]);
 });
 
@@ -69,5 +70,12 @@ test("the OpenAPI document is served without a token and describes every route",
       const inPath = Array.from(path.matchAll(/\{(\w+)\}/g), ([, name]) => name);
       expect(operation.parameters.map(({ name }) => name)).toEqual(expect.arrayContaining(inPath));
     }
+  }
+});
+
+test("the OpenAPI document describes the operations of a batch", () => {
+  const document = JSON.stringify(describeApi(ROUTES.filter(({ path }) => path.endsWith("/batch"))));
+  for (const field of ['"reads":{"', '"writes":{"', '"key":{"', '"expect":{"', '"record":{"', '"purge":{"']) {
+    expect(document).toContain(field);
   }
 });
