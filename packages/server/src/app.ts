@@ -34,7 +34,7 @@ export interface AppDependencies {
   rootTokenDigest: Uint8Array;
   /** Each resolves when a part of the server can be used: the database, the key provider. */
   readinessChecks: readonly (() => Promise<void>)[];
-  /** Begins to purge, in the background, the rows of stores that were destroyed. */
+  /** Begins to purge, in the background, the rows of stores and versions that were destroyed. */
   purgeDestroyed: () => void;
   logger: Logger;
   metrics?: Metrics;

@@ -43,7 +43,7 @@ export interface Services {
   readonly checkReady: () => Promise<void>;
   /** Forgets cached tokens, after some were deleted. */
   readonly forgetTokens: () => void;
-  /** Begins to purge, in the background, the rows of stores that were destroyed. */
+  /** Begins to purge, in the background, the rows of stores and versions that were destroyed. */
   readonly purgeDestroyed: () => void;
   /** The OpenAPI document, as JSON text. */
   readonly openapi: string;

@@ -14,10 +14,13 @@ export interface ScannedRow {
 export type ScanCursor = Omit<ScannedRow, "body"> | null;
 
 export interface MaintenanceStore {
-  /** Up to `limit` rows in key order, after `cursor`; rows of destroyed stores are among them until they are purged. */
+  /** Up to `limit` rows in key order, after `cursor`; rows that are to be purged are among them until they are. */
   scan(cursor: ScanCursor, limit: number): Promise<{ rows: ScannedRow[]; next: ScanCursor }>;
-  /** Deletes up to `limit` rows of stores that were destroyed; returns how many went. 0 means there are none left. */
-  purgeDestroyed(limit: number): Promise<number>;
+  /**
+   * Deletes rows of destroyed stores, and of versions that are not kept any more: up to `maxRows`, and no more once their
+   * bodies make up `maxBytes`. Returns how many went. 0 means there are none left.
+   */
+  purgeDestroyed(maxRows: number, maxBytes: number): Promise<number>;
   /**
    * Takes or renews the lease `name` for `owner` until `now + duration` (milliseconds). False when another owner holds it.
    */

@@ -22,7 +22,7 @@ export interface SqlTypes {
  * @throws {NewerDatabaseError} when a migration was run that this program does not know; nothing is changed.
  */
 export async function migrate(db: Kysely<Schema>, types: SqlTypes): Promise<void> {
-  const migrations = { "0001_foundation": foundation(types) };
+  const migrations = { "0001_foundation": foundation(types), "0002_bounded_purges": boundedPurges(types) };
   await refuseNewer(db, Object.keys(migrations));
   const migrator = new Migrator({ db, provider: { getMigrations: () => Promise.resolve(migrations) } });
   const { error } = await migrator.migrateToLatest();
@@ -164,6 +164,26 @@ function foundation(types: SqlTypes): Migration {
       await administration(db);
       await records(db);
       await access(db);
+    },
+  };
+}
+
+/** From which version on a record is kept, and the records whose older rows wait to be purged. */
+function boundedPurges(types: SqlTypes): Migration {
+  return {
+    async up(db: Kysely<unknown>): Promise<void> {
+      await db.schema
+        .alterTable("records")
+        .addColumn("kept_from", types.integer, (column) => column.notNull().defaultTo(1))
+        .execute();
+      await db.schema
+        .createTable("purges")
+        .addColumn("project", "text", (column) => column.notNull())
+        .addColumn("store", "text", (column) => column.notNull())
+        .addColumn("record_id", types.bytes, (column) => column.notNull())
+        .addPrimaryKeyConstraint("purges_key", ["project", "store", "record_id"])
+        .modifyEnd(sql.raw(types.clusteredOptions))
+        .execute();
     },
   };
 }

@@ -68,9 +68,12 @@ export interface WriteOperation {
     expiresAt: number;
     createdAt: number;
   };
-  /** Drop every version below `next.version` in the same commit. */
+  /**
+   * No version below `next.version` is kept from this commit on. Few or small rows are deleted with it, the others in the
+   * background (MaintenanceStore.purgeDestroyed).
+   */
   purgeEarlier?: boolean;
-  /** Versions to keep, the new one included; older ones are dropped in the same commit. */
+  /** How many versions are kept from this commit on, the new one included. Older ones go as with `purgeEarlier`. */
   keepVersions: number;
   /** Data-key version the body is encrypted under; set by the envelope. The commit checks that it accepts writes. */
   keyVersion?: number;

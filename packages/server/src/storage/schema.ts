@@ -13,6 +13,7 @@ export interface Schema {
   store_keys: StoreKeysTable;
   records: RecordsTable;
   record_versions: RecordVersionsTable;
+  purges: PurgesTable;
   secret_checks: SecretChecksTable;
   tokens: TokensTable;
   grants: GrantsTable;
@@ -57,6 +58,15 @@ interface RecordsTable {
   protected: number;
   active: number;
   tag: Uint8Array | null;
+  /** Versions below this one are not kept, although rows of some may still wait to be purged. Never falls. */
+  kept_from: number;
+}
+
+/** Records of which there may be rows below `kept_from`. */
+interface PurgesTable {
+  project: string;
+  store: string;
+  record_id: Uint8Array;
 }
 
 interface RecordVersionsTable {

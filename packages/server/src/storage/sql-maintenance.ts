@@ -1,11 +1,14 @@
 /** Background work on opaque rows, in SQL; maintenance.ts says what each call promises. */
 
-import type { MaintenanceStore, ScanCursor, ScannedRow } from "./maintenance.js";
+import { MAX_VERSION } from "@tacenda/protocol";
 import type { Transaction } from "kysely";
 
 import { plainBytes } from "./bytes.js";
+import type { MaintenanceStore, ScanCursor, ScannedRow } from "./maintenance.js";
+import type { RecordRef } from "./record-store.js";
 import type { Schema } from "./schema.js";
 import { read, type SqlEngine } from "./sql-engine.js";
+import { VersionPurge, isSpent, type Budget } from "./version-purge.js";
 import type { WriteQueue } from "./write-queue.js";
 
 /** Before every row: no project has an empty id. */
@@ -15,9 +18,12 @@ export class SqlMaintenanceStore implements MaintenanceStore {
   readonly #engine: SqlEngine;
   readonly #queue: WriteQueue;
 
+  readonly #versions: VersionPurge;
+
   constructor(engine: SqlEngine, queue: WriteQueue) {
     this.#engine = engine;
     this.#queue = queue;
+    this.#versions = new VersionPurge(engine.writer);
   }
 
   async scan(cursor: ScanCursor, limit: number): Promise<{ rows: ScannedRow[]; next: ScanCursor }> {
@@ -42,17 +48,43 @@ export class SqlMaintenanceStore implements MaintenanceStore {
     return { rows, next: { project: last.project, store: last.store, id: last.id, version: last.version } };
   }
 
-  async purgeDestroyed(limit: number): Promise<number> {
+  async purgeDestroyed(maxRows: number, maxBytes: number): Promise<number> {
     return await this.#queue.run(async (transaction) => {
-      let gone = 0;
-      while (gone < limit) {
-        const store = await destroyedStoreWithRows(transaction);
-        if (store === undefined) break;
-        gone += await deleteVersions(transaction, store, limit - gone);
-        if (gone < limit) gone += await deleteRecords(transaction, store, limit - gone);
-      }
-      return gone;
+      const budget = { rows: maxRows, bytes: maxBytes };
+      while (!isSpent(budget) && (await this.#purgeRecord(transaction, budget)));
+      while (!isSpent(budget) && (await this.#purgeStore(transaction, budget)));
+      return maxRows - budget.rows;
     });
+  }
+
+  /** Goes on with one record that was noted. False when none is. */
+  async #purgeRecord(transaction: Transaction<Schema>, budget: Budget): Promise<boolean> {
+    const noted = await notedRecord(transaction);
+    if (noted === undefined) return false;
+    const { project, store, id, keptFrom } = noted;
+    // The record itself is gone once its store was purged.
+    const upTo = keptFrom === null ? 0 : keptFrom - 1;
+    if (await this.#versions.drop(transaction, { project, store, id, upTo }, budget)) {
+      await deleteNote(transaction, noted);
+      budget.rows--;
+    }
+    return true;
+  }
+
+  /** Goes on with one destroyed store. False when none has rows. */
+  async #purgeStore(transaction: Transaction<Schema>, budget: Budget): Promise<boolean> {
+    const found = await destroyedStoreWithRows(transaction);
+    if (found === undefined) return false;
+    const { project, id: store } = found;
+    while (!isSpent(budget)) {
+      const id = await firstIdWithVersions(transaction, found);
+      if (id === undefined) {
+        budget.rows -= await deleteRecords(transaction, found, budget.rows);
+        break;
+      }
+      await this.#versions.drop(transaction, { project, store, id, upTo: MAX_VERSION }, budget);
+    }
+    return true;
   }
 
   async acquireLease(name: string, owner: string, now: number, duration: number): Promise<boolean> {
@@ -76,6 +108,34 @@ export class SqlMaintenanceStore implements MaintenanceStore {
       transaction.deleteFrom("leases").where("name", "=", name).where("owner", "=", owner).execute(),
     );
   }
+}
+
+interface NotedRecord extends RecordRef {
+  /** Null when the record is gone. */
+  keptFrom: number | null;
+}
+
+async function notedRecord(transaction: Transaction<Schema>): Promise<NotedRecord | undefined> {
+  return await transaction
+    .selectFrom("purges as p")
+    .leftJoin("records as r", (join) =>
+      join
+        .onRef("r.project", "=", "p.project")
+        .onRef("r.store", "=", "p.store")
+        .onRef("r.record_id", "=", "p.record_id"),
+    )
+    .select(["p.project", "p.store", "p.record_id as id", "r.kept_from as keptFrom"])
+    .limit(1)
+    .executeTakeFirst();
+}
+
+async function deleteNote(transaction: Transaction<Schema>, { project, store, id }: RecordRef): Promise<void> {
+  await transaction
+    .deleteFrom("purges")
+    .where("project", "=", project)
+    .where("store", "=", store)
+    .where("record_id", "=", id)
+    .execute();
 }
 
 interface DestroyedStore {
@@ -111,24 +171,19 @@ async function destroyedStoreWithRows(transaction: Transaction<Schema>): Promise
     .executeTakeFirst();
 }
 
-async function deleteVersions(transaction: Transaction<Schema>, store: DestroyedStore, limit: number): Promise<number> {
-  const deleted = await transaction
-    .deleteFrom("record_versions")
-    .where((eb) =>
-      eb(
-        eb.refTuple("project", "store", "record_id", "version"),
-        "in",
-        eb
-          .selectFrom("record_versions")
-          .select(["project", "store", "record_id", "version"])
-          .where("project", "=", store.project)
-          .where("store", "=", store.id)
-          .limit(limit)
-          .$asTuple("project", "store", "record_id", "version"),
-      ),
-    )
+async function firstIdWithVersions(
+  transaction: Transaction<Schema>,
+  store: DestroyedStore,
+): Promise<Uint8Array | undefined> {
+  const row = await transaction
+    .selectFrom("record_versions")
+    .select("record_id")
+    .where("project", "=", store.project)
+    .where("store", "=", store.id)
+    .orderBy("record_id")
+    .limit(1)
     .executeTakeFirst();
-  return Number(deleted.numDeletedRows);
+  return row?.record_id;
 }
 
 async function deleteRecords(transaction: Transaction<Schema>, store: DestroyedStore, limit: number): Promise<number> {

@@ -145,6 +145,7 @@ function selectOne(db: Kysely<Schema>, slot: Slot<readonly ReadRef[]>, position:
         .onRef("v.project", "=", "r.project")
         .onRef("v.store", "=", "r.store")
         .onRef("v.record_id", "=", "r.record_id")
+        .onRef("v.version", ">=", "r.kept_from")
         .on("v.version", "=", (eb) =>
           eb.fn.coalesce(
             ref(({ version }) => version ?? null),
@@ -173,6 +174,7 @@ function selectVersions(db: Kysely<Schema>, slot: Slot<RecordRef>) {
         .onRef("v.project", "=", "r.project")
         .onRef("v.store", "=", "r.store")
         .onRef("v.record_id", "=", "r.record_id")
+        .onRef("v.version", ">=", "r.kept_from")
         .onRef("v.version", "<=", "r.version"),
     )
     .where(

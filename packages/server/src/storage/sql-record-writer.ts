@@ -6,6 +6,7 @@ import type { CompiledQuery, Kysely, Transaction } from "kysely";
 import { prepare, type Prepared, type Slot } from "./prepared.js";
 import { StaleKeyError, type CommitResult, type RecordRef, type WriteOperation } from "./record-store.js";
 import type { Schema } from "./schema.js";
+import { VersionPurge, type Budget } from "./version-purge.js";
 
 /** An operation and its place in the commit as it was given. */
 export interface NumberedOperation {
@@ -15,22 +16,27 @@ export interface NumberedOperation {
 
 type VersionWrite = WriteOperation & Required<Pick<WriteOperation, "write">>;
 
-/** Versions below this are dropped. */
-type Retention = RecordRef & { below: number };
+/** An operation, and the version from which on the record is kept then. */
+type StateWrite = WriteOperation & { keptFrom: number };
 
 interface CurrentRow {
   version: number;
   protected: number;
   active: number;
+  kept_from: number;
 }
+
+/** What a transaction deletes at most, however many commits share it: as much as it may write. */
+const DROPS: Budget = { rows: 256, bytes: 1_048_576 };
 
 export class RecordWriter {
   readonly #acceptsWrites: Prepared<WriteOperation, { version: number }>;
   readonly #current: Prepared<RecordRef, CurrentRow>;
-  readonly #insertRecord: Prepared<WriteOperation, unknown>;
-  readonly #updateRecord: Prepared<WriteOperation, unknown>;
+  readonly #insertRecord: Prepared<StateWrite, unknown>;
+  readonly #updateRecord: Prepared<StateWrite, unknown>;
   readonly #insertVersion: Prepared<VersionWrite, unknown>;
-  readonly #dropVersions: Prepared<Retention, unknown>;
+  readonly #purge: VersionPurge;
+  readonly #budgets = new WeakMap<Transaction<Schema>, Budget>();
 
   constructor(db: Kysely<Schema>) {
     this.#acceptsWrites = prepare((slot) => selectKey(db, slot));
@@ -38,7 +44,7 @@ export class RecordWriter {
     this.#insertRecord = prepare((slot) => insertRecord(db, slot));
     this.#updateRecord = prepare((slot) => updateRecord(db, slot));
     this.#insertVersion = prepare((slot) => insertVersion(db, slot));
-    this.#dropVersions = prepare((slot) => dropVersions(db, slot));
+    this.#purge = new VersionPurge(db);
   }
 
   /** Writes everything, or nothing and says why. Throws only what the driver throws. */
@@ -53,21 +59,32 @@ export class RecordWriter {
       }
     }
     const conflicts: number[] = [];
+    const writes: { operation: WriteOperation; keptFrom: number }[] = [];
     for (const { index, operation } of operations) {
       const current = await first(transaction, this.#current(operation.ref));
       if (!isExpected(current, operation.expect)) conflicts.push(index);
+      writes.push({ operation, keptFrom: current?.kept_from ?? 1 });
     }
     if (conflicts.length > 0) return { applied: false, conflicts: conflicts.sort((a, b) => a - b) };
-    for (const { operation } of operations) await this.#write(transaction, operation);
+    for (const { operation, keptFrom } of writes) await this.#write(transaction, operation, keptFrom);
     return { applied: true };
   }
 
-  async #write(transaction: Transaction<Schema>, operation: WriteOperation): Promise<void> {
+  /** `keptBefore`: the version from which on the record was kept so far. */
+  async #write(transaction: Transaction<Schema>, operation: WriteOperation, keptBefore: number): Promise<void> {
     const { ref, expect, next, write, purgeEarlier, keepVersions } = operation;
-    await transaction.executeQuery(expect === null ? this.#insertRecord(operation) : this.#updateRecord(operation));
+    const keptFrom = Math.max(keptBefore, purgeEarlier === true ? next.version : next.version - keepVersions + 1);
+    const state = { ...operation, keptFrom };
+    await transaction.executeQuery(expect === null ? this.#insertRecord(state) : this.#updateRecord(state));
     if (write !== undefined) await transaction.executeQuery(this.#insertVersion({ ...operation, write }));
-    const below = purgeEarlier === true ? next.version : next.version - keepVersions + 1;
-    if (below > 1) await transaction.executeQuery(this.#dropVersions({ ...ref, below }));
+    if (keptFrom === keptBefore) return;
+    await this.#purge.dropOrNote(transaction, { ...ref, upTo: keptFrom - 1 }, this.#budgetOf(transaction));
+  }
+
+  #budgetOf(transaction: Transaction<Schema>): Budget {
+    const budget = this.#budgets.get(transaction) ?? { ...DROPS };
+    this.#budgets.set(transaction, budget);
+    return budget;
   }
 }
 
@@ -148,7 +165,7 @@ function selectKey(db: Kysely<Schema>, slot: Slot<WriteOperation>) {
 function selectCurrent(db: Kysely<Schema>, slot: Slot<RecordRef>) {
   return db
     .selectFrom("records")
-    .select(["version", "protected", "active"])
+    .select(["version", "protected", "active", "kept_from"])
     .where(
       "project",
       "=",
@@ -166,7 +183,7 @@ function selectCurrent(db: Kysely<Schema>, slot: Slot<RecordRef>) {
     );
 }
 
-function insertRecord(db: Kysely<Schema>, slot: Slot<WriteOperation>) {
+function insertRecord(db: Kysely<Schema>, slot: Slot<StateWrite>) {
   return db.insertInto("records").values({
     project: slot(({ ref }) => ref.project),
     store: slot(({ ref }) => ref.store),
@@ -175,7 +192,7 @@ function insertRecord(db: Kysely<Schema>, slot: Slot<WriteOperation>) {
   });
 }
 
-function updateRecord(db: Kysely<Schema>, slot: Slot<WriteOperation>) {
+function updateRecord(db: Kysely<Schema>, slot: Slot<StateWrite>) {
   return db
     .updateTable("records")
     .set(stateColumns(slot))
@@ -196,12 +213,13 @@ function updateRecord(db: Kysely<Schema>, slot: Slot<WriteOperation>) {
     );
 }
 
-function stateColumns(slot: Slot<WriteOperation>) {
+function stateColumns(slot: Slot<StateWrite>) {
   return {
     version: slot(({ next }) => next.version),
     protected: slot(({ next }) => (next.protected ? 1 : 0)),
     active: slot(({ next }) => (next.active ? 1 : 0)),
     tag: slot(({ next }) => next.tag ?? null),
+    kept_from: slot(({ keptFrom }) => keptFrom),
   };
 }
 
@@ -216,29 +234,4 @@ function insertVersion(db: Kysely<Schema>, slot: Slot<VersionWrite>) {
     created_at: slot(({ write }) => write.createdAt),
     expires_at: slot(({ write }) => write.expiresAt),
   });
-}
-
-function dropVersions(db: Kysely<Schema>, slot: Slot<Retention>) {
-  return db
-    .deleteFrom("record_versions")
-    .where(
-      "project",
-      "=",
-      slot(({ project }) => project),
-    )
-    .where(
-      "store",
-      "=",
-      slot(({ store }) => store),
-    )
-    .where(
-      "record_id",
-      "=",
-      slot(({ id }) => id),
-    )
-    .where(
-      "version",
-      "<",
-      slot(({ below }) => below),
-    );
 }

@@ -4,7 +4,7 @@ import { afterEach, beforeEach, expect, test } from "vitest";
 
 import type { Database } from "../../src/storage/database.js";
 import type { ScanCursor, ScannedRow } from "../../src/storage/maintenance.js";
-import { createStore, newRef, write, writeVersions, type TestDatabase } from "./world.js";
+import { createStore, keptVersions, newRef, write, writeLarge, writeVersions, type TestDatabase } from "./world.js";
 
 export function maintenanceContract(create: () => Promise<TestDatabase>): void {
   let world: TestDatabase;
@@ -51,11 +51,11 @@ export function maintenanceContract(create: () => Promise<TestDatabase>): void {
     await createStore(db, "q", "s");
     const refs = [newRef("p", "s"), newRef("p", "t"), newRef("p", "live"), newRef("q", "s")];
     for (const ref of refs) await writeVersions(db, ref, 3);
-    expect(await db.maintenance.purgeDestroyed(100)).toBe(0);
+    expect(await db.maintenance.purgeDestroyed(100, 1_000_000)).toBe(0);
     await db.directory.destroyStore("p", "s");
     await db.directory.destroyProject("q");
     // Three versions and one record in each of two stores.
-    const steps = [3, 3, 3, 3].map(() => db.maintenance.purgeDestroyed(3));
+    const steps = [3, 3, 3, 3].map(() => db.maintenance.purgeDestroyed(3, 1_000_000));
     expect(await Promise.all(steps)).toEqual([3, 3, 2, 0]);
     expect((await db.records.read(refs)).map((record) => record?.current.version)).toEqual([
       undefined,
@@ -64,6 +64,51 @@ export function maintenanceContract(create: () => Promise<TestDatabase>): void {
       undefined,
     ]);
     expect(await scanAll(10)).toHaveLength(6);
+  });
+
+  test("purges large rows a few at a time", async () => {
+    await createStore(db, "p", "s");
+    const refs = Array.from({ length: 5 }, () => newRef("p", "s"));
+    for (const ref of refs) await writeLarge(db, ref, 2);
+    await db.directory.destroyStore("p", "s");
+    // Of ten versions of 300,000 bytes each, then five records.
+    const steps = [1, 2, 3, 4, 5].map(() => db.maintenance.purgeDestroyed(100, 700_000));
+    expect(await Promise.all(steps)).toEqual([3, 3, 3, 6, 0]);
+    expect(await db.records.read(refs)).toEqual(refs.map(() => null));
+  });
+
+  test("goes on, also after a restart, with versions that one commit was not to delete", async () => {
+    const [ref, other] = [newRef(), newRef()];
+    for (const written of [ref, other]) await writeLarge(db, written, 20);
+    await db.records.commit([write(ref, 21, { purgeEarlier: true })]);
+    expect(await keptVersions(db, ref, 21)).toEqual([21]);
+    const left = (await scanAll(100)).length - 21;
+    expect(left).toBeGreaterThanOrEqual(16);
+    expect(await db.maintenance.purgeDestroyed(100, 700_000)).toBe(3);
+    await db.close();
+    db = await world.open();
+    expect(await keptVersions(db, ref, 21)).toEqual([21]);
+    expect((await scanAll(100)).length - 21).toBe(left - 3);
+
+    // What is written meanwhile is not purged.
+    await db.records.commit([write(ref, 22, { keepVersions: 100 })]);
+    for (let steps = 0; (await db.maintenance.purgeDestroyed(3, 10_000_000)) > 0; steps++) {
+      expect(steps).toBeLessThan(10);
+    }
+    expect(await scanAll(100)).toHaveLength(22);
+    expect(await keptVersions(db, ref, 22)).toEqual([21, 22]);
+    expect(await keptVersions(db, other, 20)).toHaveLength(20);
+  });
+
+  test("forgets what it was to go on with when that is gone with its store", async () => {
+    await createStore(db, "p", "s");
+    const ref = newRef("p", "s");
+    await writeLarge(db, ref, 20);
+    await db.records.commit([write(ref, 21, { purgeEarlier: true })]);
+    await db.directory.destroyStore("p", "s");
+    while ((await db.maintenance.purgeDestroyed(5, 10_000_000)) > 0);
+    expect(await scanAll(100)).toEqual([]);
+    expect(await db.records.read([ref])).toEqual([null]);
   });
 
   test("a lease has one holder until it ends or is given back", async () => {

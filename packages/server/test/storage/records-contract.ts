@@ -13,6 +13,7 @@ import {
   newRef,
   PLAIN,
   write,
+  writeLarge,
   writeVersions,
   wrappedKey,
   newStore,
@@ -309,6 +310,30 @@ export function recordsContract(create: () => Promise<TestDatabase>): void {
       expect(await keptVersions(db, ref, 7)).toEqual([4, 5, 6]);
       await db.records.commit([write(ref, 7, { keepVersions: 1 })]);
       expect(await keptVersions(db, ref, 8)).toEqual([7]);
+    });
+
+    test("what is not kept cannot be read, listed or replayed from the commit on, however much it is", async () => {
+      const ref = newRef();
+      await writeLarge(db, ref, 20);
+      await db.records.commit([write(ref, 21, { keepVersions: 3 })]);
+      expect(await keptVersions(db, ref, 21)).toEqual([19, 20, 21]);
+      expect((await db.records.versions(ref))?.versions.map(({ version }) => version)).toEqual([21, 20, 19]);
+      // Keeping more again brings nothing back.
+      await db.records.commit([write(ref, 22, { keepVersions: 1_000 })]);
+      expect(await keptVersions(db, ref, 22)).toEqual([19, 20, 21, 22]);
+      await db.records.commit([write(ref, 23, { purgeEarlier: true })]);
+      expect(await keptVersions(db, ref, 23)).toEqual([23]);
+      expect((await db.records.versions(ref))?.versions.map(({ version }) => version)).toEqual([23]);
+    });
+
+    test("a transaction deletes a bounded amount, however many commits share it", async () => {
+      const refs = Array.from({ length: 10 }, () => newRef());
+      for (const ref of refs) await writeLarge(db, ref, 3);
+      await Promise.all(refs.map((ref) => db.records.commit([write(ref, 4, { purgeEarlier: true })])));
+      for (const ref of refs) expect(await keptVersions(db, ref, 4)).toEqual([4]);
+      const { rows } = await db.maintenance.scan(null, 100);
+      // Four rows of 300,000 bytes are the first to make up a mebibyte.
+      expect(rows).toHaveLength(refs.length * 4 - 4);
     });
 
     test("purges all earlier versions, of this record only, with a write or without", async () => {

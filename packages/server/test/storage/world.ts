@@ -43,6 +43,15 @@ export async function writeVersions(db: Database, ref: RecordRef, last: number):
   return operations;
 }
 
+/** The same with bodies of 300,000 bytes, all of them kept. */
+export async function writeLarge(db: Database, ref: RecordRef, last: number): Promise<void> {
+  const body = bytes(300_000);
+  for (let version = 1; version <= last; version++) {
+    const large = { body, createdAt: 1, expiresAt: 0 };
+    await db.records.commit([write(ref, version, { write: large, keepVersions: 1_000 })]);
+  }
+}
+
 export async function currentOf(db: Database, ref: RecordRef): Promise<RecordState | null> {
   return (await db.records.read([ref]))[0]?.current ?? null;
 }
