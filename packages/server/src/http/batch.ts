@@ -81,7 +81,10 @@ async function write(writes: readonly BatchedWrite[], call: Call, services: Serv
     const now = services.now();
     const operations = writes.map((item, index) => toOperation(item, before[index]?.current ?? null, store, now));
     const result = await services.records.commit(operations);
-    if (result.applied) return writtenReply(writes);
+    if (result.applied) {
+      if (writes.some(({ purgeEarlier }) => purgeEarlier)) services.purgeDestroyed();
+      return writtenReply(writes);
+    }
   }
   throw new HttpError("overloaded");
 }
