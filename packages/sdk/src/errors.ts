@@ -185,6 +185,11 @@ export class RollbackError extends TacendaError {
   readonly code = "rollback";
 }
 
+/** The store's other clients use another secret, iteration count or stretch. Without this check every key would look absent. */
+export class WrongSecretError extends TacendaError {
+  readonly code = "wrong_secret";
+}
+
 /** This key has been moved to another secret: the store's secret was changed. */
 export class SecretRotatedError extends TacendaError {
   readonly code = "secret_rotated";
@@ -232,6 +237,7 @@ export interface TacendaErrorTypes {
   record_open: RecordOpenError;
   unsupported_format: UnsupportedFormatError;
   rollback: RollbackError;
+  wrong_secret: WrongSecretError;
   secret_rotated: SecretRotatedError;
   record_protected: RecordProtectedError;
   record_inactive: RecordInactiveError;

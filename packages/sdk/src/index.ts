@@ -16,7 +16,7 @@ export type { Mark, VersionMemory } from "./marks.js";
 export type { NamingRule, ValueOptions } from "./value.js";
 export type { Entry, GoneEntry, LiveEntry } from "./entry.js";
 export type { ConnectionOptions, SecretOptions, StoreCallOptions, StoreOptions, TacendaOptions } from "./options.js";
-export type { SecretInput } from "./secret.js";
+export type { ChangingSecret, SecretInput } from "./secret.js";
 export type { CallOptions, ServerClaims } from "./http/record-api.js";
 export { generateSecret } from "./crypto/generated.js";
 export {
@@ -47,5 +47,6 @@ export {
   ValueTooLargeError,
   VersionNotFoundError,
   WeakSecretError,
+  WrongSecretError,
   type TacendaErrorCode,
 } from "./errors.js";

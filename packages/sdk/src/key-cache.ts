@@ -9,6 +9,7 @@ import {
   deriveStoreRoot,
   keyRootOfStore,
   recordKeys,
+  secretCheck,
 } from "./crypto/derive.js";
 import { utf8 } from "./crypto/bytes.js";
 import { ConfigurationError } from "./errors.js";
@@ -55,6 +56,11 @@ export class KeyCache {
     return derived;
   }
 
+  /** 32 bytes by which a server can tell that two clients have the same secret. */
+  async secretCheck(source: KeySource): Promise<Uint8Array> {
+    return secretCheck(await this.#storeRoot(source), source.stretch);
+  }
+
   /** Forgets everything; what is under way still reaches its callers, and is not kept. */
   clear(): void {
     this.#keys.clear();
@@ -95,6 +101,6 @@ export class KeyCache {
 }
 
 /** Every part but the last is of a fixed alphabet without "/", so no two sources and keys share an id. */
-function sourceId({ secret, stretch, iterations, project, storeId }: KeySource): string {
+export function sourceId({ secret, stretch, iterations, project, storeId }: KeySource): string {
   return `${Secret.cacheIdOf(secret)}/${stretch}/${iterations}/${project}/${storeId}`;
 }

@@ -9,7 +9,7 @@ import { checkToken, checkUrl } from "./http/endpoint.js";
 import type { CallOptions } from "./http/record-api.js";
 import type { TransportOptions } from "./http/transport.js";
 import type { VersionMemory } from "./marks.js";
-import { Secret, type SecretInput } from "./secret.js";
+import { type ChangingSecret, Secret, type SecretInput, type Secrets } from "./secret.js";
 import type { NamingRule } from "./value.js";
 import type { CacheOptions } from "./value-cache.js";
 
@@ -43,8 +43,11 @@ export interface TacendaOptions extends ConnectionOptions, SecretOptions {
 
 /** The secret, and what deriving from it costs. */
 export interface SecretOptions {
-  /** What only the caller knows, 32 characters or bytes at least: see `generateSecret`. Else TACENDA_SECRET. */
-  secret?: SecretInput | undefined;
+  /**
+   * What only the caller knows, 32 characters or bytes at least: see `generateSecret`. Else TACENDA_SECRET. While the secret of
+   * a store is being changed, the new one with those it replaces.
+   */
+  secret?: SecretInput | ChangingSecret | undefined;
   /** PBKDF2 iterations, 100,000 (the default) to 10,000,000. All clients of a store need the same. */
   iterations?: number | undefined;
   /**
@@ -69,7 +72,7 @@ export interface StoreOptions extends SecretOptions {
 /** Options of every call on a store. */
 export interface StoreCallOptions extends CallOptions {
   /** The secret for this call only. */
-  secret?: SecretInput | undefined;
+  secret?: SecretInput | ChangingSecret | undefined;
 }
 
 interface Environment {
@@ -119,12 +122,22 @@ export function stretchOf(options: SecretOptions): { iterations: number; stretch
 }
 
 /** The first secret given, checked; undefined when none is. */
-export function secretOf(
-  inputs: readonly (SecretInput | undefined)[],
+export function secretsOf(
+  inputs: readonly (SecretInput | ChangingSecret | undefined)[],
   iterations: number,
   options: SecretOptions,
-): Secret | undefined {
+): Secrets | undefined {
   const input = inputs.find((candidate) => candidate !== undefined);
   if (input === undefined) return undefined;
-  return Secret.from(input, { iterations, allowWeak: options.dangerouslyAllowWeakSecret ?? false });
+  const strength = { iterations, allowWeak: options.dangerouslyAllowWeakSecret ?? false };
+  if (typeof input === "string" || input instanceof Uint8Array)
+    return { current: Secret.from(input, strength), previous: [] };
+  const { current, previous = [] } = input as Partial<ChangingSecret>;
+  if (current === undefined || !Array.isArray(previous)) {
+    throw new ConfigurationError("`secret` must be text, a Uint8Array, or { current, previous: [...] }.");
+  }
+  return {
+    current: Secret.from(current, strength),
+    previous: previous.map((secret: SecretInput) => Secret.from(secret, strength)),
+  };
 }

@@ -10,6 +10,18 @@ import { ConfigurationError, WeakSecretError } from "./errors.js";
 /** What only the caller knows: text of at least 32 characters, or at least 32 bytes. */
 export type SecretInput = string | Uint8Array;
 
+/** A store's new secret, and those it replaces: values under those are still found, and moved when they are. */
+export interface ChangingSecret {
+  current: SecretInput;
+  previous: readonly SecretInput[];
+}
+
+/** Secrets in use, checked. */
+export interface Secrets {
+  current: Secret;
+  previous: readonly Secret[];
+}
+
 const MIN_LENGTH = 32;
 const MIN_DISTINCT = 8;
 /** OWASP's figure for PBKDF2-HMAC-SHA-256 over passphrases. */

@@ -2,9 +2,8 @@
 
 import { MAX_VERSION, RecordState, type Grant, type RecordAttributes } from "@tacenda/protocol";
 
-import { orAborted } from "./concurrency.js";
+import { checkInteger } from "./checks.js";
 import { utf8 } from "./crypto/bytes.js";
-import type { RecordKeys } from "./crypto/derive.js";
 import type { VerifiedHead } from "./crypto/record.js";
 import type { Entry } from "./entry.js";
 import {
@@ -18,23 +17,23 @@ import {
 } from "./errors.js";
 import type { JsonApi } from "./http/json-api.js";
 import type { CallOptions, RecordApi } from "./http/record-api.js";
-import type { KeyCache, KeySource } from "./key-cache.js";
-import { checkInteger } from "./checks.js";
-import { type SecretOptions, type StoreCallOptions, secretOf } from "./options.js";
+import type { KeySource } from "./key-cache.js";
+import { type SecretOptions, type StoreCallOptions, secretsOf } from "./options.js";
 import { inRounds } from "./rounds.js";
-import type { Secret } from "./secret.js";
-import { type Draft, TOMBSTONE, type ValueOptions, checkKey, draftOf } from "./value.js";
-import { type Found, type VerifiedRecords, isExpired } from "./verified-records.js";
+import type { KeySources } from "./secret-guard.js";
+import type { Secrets } from "./secret.js";
+import type { KeySet, StoreRecords } from "./store-records.js";
+import { type Draft, type ValueOptions, checkKey, draftOf } from "./value.js";
+import { type Found, headOf, isExpired } from "./verified-records.js";
 
-/** What a store shares with its client. */
+/** What a store is made of. */
 export interface StoreParts {
-  keys: KeyCache;
-  records: VerifiedRecords;
+  records: StoreRecords;
   recordApi: RecordApi;
   jsonApi: JsonApi;
   /** All but the secret. */
   source: Omit<KeySource, "secret">;
-  secret: Secret | undefined;
+  secrets: Secrets | undefined;
   secretOptions: SecretOptions;
   /** What keys must match besides the format's own rules. */
   naming: RegExp | undefined;
@@ -114,10 +113,11 @@ export class Store {
   async getEntry(key: string, options: ReadOptions = {}): Promise<Entry | null> {
     const { version } = options;
     if (version !== undefined) checkInteger("version", version, 1, MAX_VERSION);
-    const keys = await this.#recordKeys(key, options);
+    const set = await this.#open(key, options);
+    const call = this.#budget(options);
     const { records } = this.#parts;
     return entryOf(
-      await (version === undefined ? records.read(keys, options) : records.readVersion(keys, version, options)),
+      version === undefined ? (await records.read(set, call)).found : await records.readVersion(set, version, call),
     );
   }
 
@@ -132,16 +132,15 @@ export class Store {
    * await store.setValue("github:42", accessToken, { metadata: { scope: "repo" } });
    */
   async setValue(key: string, value: string | Uint8Array, options: SetOptions = {}): Promise<{ version: number }> {
-    const { ifVersion } = options;
     checkCondition(options);
     const draft = draftOf(value, options);
-    const keys = await this.#recordKeys(key, options);
-    if (ifVersion === undefined)
-      return await this.#writeAfter(keys, await this.#lastSeen(keys), draft, this.#budget(options));
-    const written = await this.#parts.records.write(keys, ifVersion, draft, options);
-    if ("version" in written) return written;
-    if (written.current !== null) refuseMoved(written.current);
-    throw conflict(written.current?.version ?? 0, ifVersion);
+    const set = await this.#open(key, options);
+    const call = this.#budget(options);
+    const { records } = this.#parts;
+    if (options.ifVersion === undefined) {
+      return await this.#writeAfter(set, await records.lastSeen(set.current), draft, call);
+    }
+    return await this.#writeOver(set, options.ifVersion, draft, call);
   }
 
   /**
@@ -151,13 +150,18 @@ export class Store {
    */
   async createValue(key: string, value: string | Uint8Array, options: WriteOptions = {}): Promise<{ version: number }> {
     const draft = draftOf(value, options);
-    const keys = await this.#recordKeys(key, options);
-    // A key seen before is read first: to write over its last version could overwrite a value.
+    const set = await this.#open(key, options);
     const call = this.#budget(options);
-    const found = (await this.#lastSeen(keys)) > 0 ? await this.#parts.records.read(keys, call) : null;
-    const known = headOf(found);
-    if (known !== null) (found?.gone === true ? refuseMoved : refuseLive)(known);
-    return await this.#writeAfter(keys, known?.version ?? 0, draft, call, refuseLive);
+    const { records } = this.#parts;
+    // A key seen before is read first: to write over its last version could overwrite a value. So is one that may still be
+    // under another secret.
+    if (set.sources.previous.length === 0 && (await records.lastSeen(set.current)) === 0) {
+      return await this.#writeAfter(set, 0, draft, call, refuseLive);
+    }
+    const { found, keys } = await records.read(set, call);
+    const head = headOf(found);
+    if (head !== null) (found?.gone === true ? refuseMoved : refuseLive)(head);
+    return await this.#writeAfter(set, keys === set.current ? (head?.version ?? 0) : 0, draft, call, refuseLive);
   }
 
   /**
@@ -181,8 +185,8 @@ export class Store {
 
   /** The versions that the server keeps of a key, newest first; empty when it says that the key never existed. */
   async listVersions(key: string, options: StoreCallOptions = {}): Promise<KeptVersion[]> {
-    const versions = await this.#parts.records.listVersions(await this.#recordKeys(key, options), options);
-    return (versions ?? [])
+    const versions = await this.#parts.records.listVersions(await this.#open(key, options), this.#budget(options));
+    return versions
       .map(({ version, createdAt, size }) => ({ version, claimed: { createdAt: new Date(createdAt), size } }))
       .sort((a, b) => b.version - a.version);
   }
@@ -216,13 +220,13 @@ export class Store {
   }
 
   /**
-   * Checks, best at start-up, that the server can be reached, that it knows the token, that the token can use this store,
-   * that the store exists, and that there is a secret.
+   * Checks, best at start-up, that the server can be reached, that it knows the token, that the token can use this store, that
+   * the store exists, and that the secret is the one its other clients use.
    *
    * @throws the error that the first read or write would.
    */
   async verify(options: StoreCallOptions = {}): Promise<void> {
-    this.#secret(options);
+    const sources = this.#sources(options);
     // A hash of no key: nobody can have written there, so the answer tells of the store alone.
     const keyHash = crypto.getRandomValues(new Uint8Array(32));
     try {
@@ -236,6 +240,7 @@ export class Store {
       );
       if (!mayWrite(grants, this.id)) throw error;
     }
+    await this.#parts.records.requireSecret(sources, options.signal);
   }
 
   /**
@@ -243,7 +248,7 @@ export class Store {
    * `RollbackError` is to be expected.
    */
   async forgetMark(key: string, options: StoreCallOptions = {}): Promise<void> {
-    await this.#parts.records.forgetMark(await this.#recordKeys(key, options));
+    await this.#parts.records.forgetMarks(await this.#open(key, options));
   }
 
   /** Shows the store's names and nothing else. */
@@ -252,14 +257,14 @@ export class Store {
   }
 
   async #writeAfter(
-    keys: RecordKeys,
+    set: KeySet,
     previous: number,
     draft: Draft,
     call: CallOptions,
     refuse: (current: VerifiedHead) => void = refuseMoved,
   ): Promise<{ version: number }> {
     return await inRounds(call, async () => {
-      const written = await this.#parts.records.write(keys, previous, draft, call);
+      const written = await this.#parts.records.write(set, previous, draft, call);
       if ("version" in written) return { done: written };
       if (written.current !== null) refuse(written.current);
       previous = written.current?.version ?? 0;
@@ -267,19 +272,29 @@ export class Store {
     });
   }
 
+  async #writeOver(set: KeySet, ifVersion: number, draft: Draft, call: CallOptions): Promise<{ version: number }> {
+    // Under a previous secret there may be a value that must not be overwritten unseen.
+    const { found } = set.sources.previous.length > 0 ? await this.#parts.records.read(set, call) : { found: null };
+    if (found !== null && ifVersion === 0) throw conflict(headOf(found)?.version ?? 0, ifVersion);
+    const written = await this.#parts.records.write(set, ifVersion, draft, call);
+    if ("version" in written) return written;
+    if (written.current !== null) refuseMoved(written.current);
+    throw conflict(written.current?.version ?? 0, ifVersion);
+  }
+
   async #remove(key: string, options: DeleteOptions, purgeEarlier: boolean): Promise<{ version: number } | null> {
     checkCondition(options);
-    const keys = await this.#recordKeys(key, options);
+    const set = await this.#open(key, options);
     const call = this.#budget(options);
     return await inRounds(call, async () => {
-      const found = await this.#parts.records.read(keys, call);
-      const head = headOf(found);
+      const located = await this.#parts.records.read(set, call);
+      const head = headOf(located.found);
       const version = head?.version ?? 0;
       if (options.ifVersion !== undefined && version !== options.ifVersion) throw conflict(version, options.ifVersion);
-      if (found === null || head === null) return { done: null };
+      if (located.found === null || head === null) return { done: null };
       refuseMoved(head);
-      if (found.gone && !purgeEarlier) return { done: null };
-      const written = await this.#parts.records.write(keys, version, TOMBSTONE, call, { purgeEarlier });
+      if (located.found.gone && !purgeEarlier) return { done: null };
+      const written = await this.#parts.records.remove(set, located, purgeEarlier, call);
       return "version" in written ? { done: written } : { outrunBy: written.current?.version ?? 0 };
     });
   }
@@ -289,17 +304,7 @@ export class Store {
     attributes: Partial<RecordAttributes>,
     options: StoreCallOptions,
   ): Promise<boolean> {
-    const keys = await this.#recordKeys(key, options);
-    const call = this.#budget(options);
-    // Reading is no way to learn the version, for an inactive entry refuses it. A wrong guess is answered with the version.
-    let version = (await this.#lastSeen(keys)) || 1;
-    return await inRounds(call, async () => {
-      const written = await this.#parts.records.setAttributes(keys, version, attributes, call);
-      if ("version" in written) return { done: true };
-      if (written.current === null) return { done: false };
-      version = written.current.version;
-      return { outrunBy: version };
-    });
+    return await this.#parts.records.setAttributes(await this.#open(key, options), attributes, this.#budget(options));
   }
 
   /** Options by which all exchanges of one call share its timeout. */
@@ -313,26 +318,22 @@ export class Store {
     };
   }
 
-  async #lastSeen(keys: RecordKeys): Promise<number> {
-    return (await this.#parts.records.mark(keys))?.version ?? 0;
-  }
-
-  #secret(options: StoreCallOptions): Secret {
+  #sources(options: StoreCallOptions): KeySources {
     const { source, secretOptions } = this.#parts;
-    const secret = secretOf([options.secret], source.iterations, secretOptions) ?? this.#parts.secret;
-    if (secret !== undefined) return secret;
-    throw new ConfigurationError(
-      "The secret is missing: pass { secret } to the call or to getStore, or set TACENDA_SECRET.",
-    );
+    const secrets = secretsOf([options.secret], source.iterations, secretOptions) ?? this.#parts.secrets;
+    if (secrets === undefined) {
+      throw new ConfigurationError(
+        "The secret is missing: pass { secret } to the call or to getStore, or set TACENDA_SECRET.",
+      );
+    }
+    return {
+      current: { ...source, secret: secrets.current },
+      previous: secrets.previous.map((secret) => ({ ...source, secret })),
+    };
   }
 
-  async #recordKeys(key: string, options: StoreCallOptions): Promise<RecordKeys> {
-    options.signal?.throwIfAborted();
-    const keys = this.#parts.keys.recordKeys(
-      { ...this.#parts.source, secret: this.#secret(options) },
-      checkKey(key, this.#parts.naming),
-    );
-    return keys instanceof Promise ? await orAborted(keys, options.signal) : keys;
+  async #open(key: string, options: StoreCallOptions): Promise<KeySet> {
+    return await this.#parts.records.open(checkKey(key, this.#parts.naming), this.#sources(options), options.signal);
   }
 }
 
@@ -342,11 +343,6 @@ function checkCondition({ ifVersion }: VersionCondition): void {
 
 function conflict(currentVersion: number, ifVersion: number): ConflictError {
   return new ConflictError(`The key is at version ${currentVersion}, not ${ifVersion}.`, { currentVersion });
-}
-
-function headOf(found: Found): VerifiedHead | null {
-  if (found === null) return null;
-  return found.gone ? found.head : found.record;
 }
 
 function refuseMoved({ state }: VerifiedHead): void {

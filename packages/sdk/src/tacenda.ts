@@ -1,8 +1,10 @@
 /** The client: one per server and project, shared by all its stores. */
 
 import { KeyCache } from "./key-cache.js";
+import { BatchApi } from "./http/batch-api.js";
 import { JsonApi } from "./http/json-api.js";
 import { RecordApi } from "./http/record-api.js";
+import { SecretCheckApi } from "./http/secret-check-api.js";
 import { Transport } from "./http/transport.js";
 import { Marks, type VersionMemory } from "./marks.js";
 import { checkId, checkInteger } from "./checks.js";
@@ -12,10 +14,12 @@ import {
   type TacendaOptions,
   environment,
   projectOf,
-  secretOf,
+  secretsOf,
   stretchOf,
   transportOptions,
 } from "./options.js";
+import { SecretGuard } from "./secret-guard.js";
+import { StoreRecords } from "./store-records.js";
 import { Store } from "./store.js";
 import { namingPattern } from "./value.js";
 import { ValueCache } from "./value-cache.js";
@@ -37,23 +41,24 @@ export class Tacenda {
   readonly #marks: VersionMemory;
   readonly #caches: ValueCache[] = [];
   readonly #recordApi: RecordApi;
-  readonly #jsonApi: JsonApi;
+  readonly #transport: Transport;
+  readonly #guard: SecretGuard;
   readonly #secretOptions: SecretOptions;
   readonly #timeout: number;
 
   /** @throws {ConfigurationError} when the URL or the token is missing, or an option makes no sense. */
   constructor(options: TacendaOptions = {}) {
     const connection = transportOptions(options);
-    const transport = new Transport(connection);
+    this.#transport = new Transport(connection);
     this.#timeout = connection.timeout;
     this.project = projectOf(options);
     this.#marks = options.versionMemory ?? new Marks();
-    this.#recordApi = new RecordApi(transport);
-    this.#jsonApi = new JsonApi(transport);
+    this.#recordApi = new RecordApi(this.#transport);
     this.#keys = new KeyCache(
       checkInteger("derivedKeyCacheSize", options.derivedKeyCacheSize ?? 10_000, 0, 10_000_000),
       checkInteger("maxConcurrentDerivations", options.maxConcurrentDerivations ?? 3, 1, 1_000),
     );
+    this.#guard = new SecretGuard(new SecretCheckApi(this.#transport), this.#keys);
     const { secret, iterations, stretch, dangerouslyAllowWeakSecret } = options;
     this.#secretOptions = { secret, iterations, stretch, dangerouslyAllowWeakSecret };
   }
@@ -75,9 +80,12 @@ export class Tacenda {
     const source = { ...scope, ...stretchOf(secretOptions) };
     const cache = options.cache && new ValueCache(options.cache);
     if (cache !== undefined) this.#caches.push(cache);
+    const batches = new BatchApi(this.#transport, scope);
+    const marks = options.versionMemory ?? this.#marks;
+    const records = new VerifiedRecords(this.#recordApi, batches, marks, cache, scope);
     return new Store({
       source,
-      secret: secretOf(
+      secrets: secretsOf(
         [options.secret, client.secret, environment("TACENDA_SECRET")],
         source.iterations,
         secretOptions,
@@ -85,16 +93,16 @@ export class Tacenda {
       secretOptions,
       naming: namingPattern(options.naming),
       timeout: this.#timeout,
-      keys: this.#keys,
-      records: new VerifiedRecords(this.#recordApi, options.versionMemory ?? this.#marks, cache, scope),
+      records: new StoreRecords(records, this.#guard, this.#keys),
       recordApi: this.#recordApi,
-      jsonApi: this.#jsonApi,
+      jsonApi: new JsonApi(this.#transport),
     });
   }
 
   /** Forgets every derived key and cached value. The client stays usable; it derives anew. */
   close(): void {
     this.#keys.clear();
+    this.#guard.clear();
     for (const cache of this.#caches) cache.clear();
   }
 

@@ -53,6 +53,9 @@ export const TOMBSTONE: Draft = {
   payload: { kind: ValueKind.text, metadata: new Uint8Array(0), value: new Uint8Array(0) },
 };
 
+/** A mark that the key now lives under another secret. It holds nothing. */
+export const MOVED: Draft = { ...TOMBSTONE, state: RecordState.moved };
+
 /**
  * A value to be sealed. Bytes are copied, so that the caller may go on using them.
  *

@@ -14,8 +14,24 @@ import {
   sealRecord,
   verifyHead,
 } from "./crypto/record.js";
-import { ProtocolError, RecordOpenError, RollbackError, TacendaError, UnsupportedFormatError } from "./errors.js";
-import { type CallOptions, type RecordApi, type Unverified, nextVersion, outcomeUnknown } from "./http/record-api.js";
+import {
+  ProtocolError,
+  RecordInactiveError,
+  RecordOpenError,
+  RollbackError,
+  ServerFaultError,
+  TacendaError,
+  UnsupportedFormatError,
+} from "./errors.js";
+import type { BatchApi } from "./http/batch-api.js";
+import {
+  type CallOptions,
+  type ReadAnswer,
+  type RecordApi,
+  type Unverified,
+  nextVersion,
+  outcomeUnknown,
+} from "./http/record-api.js";
 import { type Mark, type VersionMemory, isRollback } from "./marks.js";
 import type { Draft } from "./value.js";
 import type { LiveRecord, ValueCache } from "./value-cache.js";
@@ -29,8 +45,20 @@ export type Found = LiveRecord | { gone: true; head: VerifiedHead } | null;
 /** What a write met: it happened, or this verified version is in the way (null: the key never existed). */
 export type Written = { version: number } | { current: VerifiedHead | null };
 
+/** One write of a batch: as of `write`. */
+export interface BatchWrite {
+  keys: RecordKeys;
+  previous: number;
+  draft: Draft;
+  purgeEarlier?: boolean;
+}
+
+/** Everything was written, or nothing, and these writes (by index) met the verified version given (null: none). */
+export type BatchWritten = { applied: true } | { applied: false; conflicts: Map<number, VerifiedHead | null> };
+
 export class VerifiedRecords {
   readonly #api: RecordApi;
+  readonly #batches: BatchApi;
   readonly #marks: VersionMemory;
   readonly #cache: ValueCache | undefined;
   readonly #project: string;
@@ -38,11 +66,13 @@ export class VerifiedRecords {
 
   constructor(
     api: RecordApi,
+    batches: BatchApi,
     marks: VersionMemory,
     cache: ValueCache | undefined,
     { project, storeId }: { project: string; storeId: string },
   ) {
     this.#api = api;
+    this.#batches = batches;
     this.#marks = marks;
     this.#cache = cache;
     this.#project = project;
@@ -58,8 +88,7 @@ export class VerifiedRecords {
     if (fresh !== undefined) return liveOrGone(fresh);
     try {
       const found = await this.#readFromServer(keys, mark, cached, options);
-      if (found?.gone === false) this.#cache?.set(keyHash, found);
-      else this.#cache?.delete(keyHash);
+      this.#keep(keys, found);
       return found;
     } catch (error) {
       const fallback = cached && this.#cache?.fallback(keyHash);
@@ -75,19 +104,44 @@ export class VerifiedRecords {
     options: CallOptions,
   ): Promise<Found> {
     const answer = await this.#api.read(this.#address(keys), options, { unlessVersion: cached?.record.version });
+    if (answer.kind !== "unchanged") return await this.#judged(keys, mark, answer);
+    if (cached === undefined) throw new ProtocolError("The server sent no record, though none was known here.");
+    await this.#judge(keys, mark, cached.record);
+    return liveOrGone({ ...cached, claimed: answer.claimed });
+  }
+
+  /** What an answer proves, judged by the mark as it stood when the request was sent. */
+  async #judged(
+    keys: RecordKeys,
+    mark: Mark | undefined,
+    answer: Exclude<ReadAnswer, { kind: "unchanged" }>,
+  ): Promise<Found> {
     if (answer.kind === "absent") {
       if (mark !== undefined) throw rollback(mark, 0);
       return null;
     }
     if (answer.kind === "expired") return requireExpired(await this.#verifyHead(keys, mark, answer));
-    if (answer.kind === "unchanged") {
-      if (cached === undefined) throw new ProtocolError("The server sent no record, though none was known here.");
-      await this.#judge(keys, mark, cached.record);
-      return liveOrGone({ ...cached, claimed: answer.claimed });
-    }
     const record = requireVerified(openRecord(keys, this.#place(answer.version), answer.bytes));
     await this.#judge(keys, mark, record);
     return liveOrGone({ gone: false, record, claimed: answer.claimed });
+  }
+
+  #keep({ keyHash }: RecordKeys, found: Found): void {
+    if (found?.gone === false) this.#cache?.set(encodeKeyHash(keyHash), found);
+    else this.#cache?.delete(encodeKeyHash(keyHash));
+  }
+
+  #seal(keys: RecordKeys, previous: number, { state, expiresAt, payload }: Draft) {
+    const version = nextVersion(previous);
+    const sealed = sealRecord(keys, this.#place(version), { state, expiresAt }, { ...payload, sealedAt: Date.now() });
+    return { version, ...sealed };
+  }
+
+  /** A write of our own was acknowledged. */
+  async #acknowledged(keys: RecordKeys, mark: Mark | undefined, { version, commitment }: Mark): Promise<void> {
+    if (mark !== undefined && version <= mark.version) throw rollback(mark, version - 1);
+    await this.#raise(keys, { version, commitment });
+    this.#cache?.delete(encodeKeyHash(keys.keyHash));
   }
 
   /** What is cached of a key, unless this client knows of a newer version: by a write of its own, or another's answer. */
@@ -105,24 +159,68 @@ export class VerifiedRecords {
   async write(
     keys: RecordKeys,
     previous: number,
-    { state, expiresAt, payload }: Draft,
+    draft: Draft,
     options: CallOptions,
     purge: { purgeEarlier?: boolean } = {},
   ): Promise<Written> {
     const mark = await this.mark(keys);
-    const version = nextVersion(previous);
-    const place = this.#place(version);
-    const { record, commitment } = sealRecord(keys, place, { state, expiresAt }, { ...payload, sealedAt: Date.now() });
+    const { version, record, commitment } = this.#seal(keys, previous, draft);
     const answer = await this.#api.write(this.#address(keys), version, record, options, purge);
     if (answer.kind === "written") {
-      if (mark !== undefined && version <= mark.version) throw rollback(mark, previous);
-      await this.#raise(keys, { version, commitment });
-      this.#cache?.delete(encodeKeyHash(keys.keyHash));
+      await this.#acknowledged(keys, mark, { version, commitment });
       return { version };
     }
     const current = await this.#conflict(keys, mark, previous, answer.current);
     if (answer.resent) throw outcomeUnknown();
     return { current };
+  }
+
+  /** Seals and writes all, or nothing, once. Each key at most once; throws as `write` does. */
+  async writeBatch(writes: readonly BatchWrite[], options: CallOptions): Promise<BatchWritten> {
+    const marks = await Promise.all(writes.map(({ keys }) => this.mark(keys)));
+    const sealed = writes.map(({ keys, previous, draft }) => this.#seal(keys, previous, draft));
+    const records = sealed.map(({ version, record }, index) => {
+      const { keyHash } = writes[index]?.keys ?? { keyHash: new Uint8Array(0) };
+      return { keyHash, version, record, purgeEarlier: writes[index]?.purgeEarlier ?? false };
+    });
+    const answer = await this.#batches.write(records, options);
+    const conflicts = new Map<number, VerifiedHead | null>();
+    for (const [index, { keys, previous }] of writes.entries()) {
+      const seal = sealed[index];
+      if (answer.kind === "written" && seal !== undefined) await this.#acknowledged(keys, marks[index], seal);
+      const inTheWay = answer.kind === "conflict" ? answer.conflicts.get(index) : undefined;
+      if (inTheWay !== undefined) conflicts.set(index, await this.#conflict(keys, marks[index], previous, inTheWay));
+    }
+    if (answer.kind === "written") return { applied: true };
+    if (answer.resent) throw outcomeUnknown();
+    return { applied: false, conflicts };
+  }
+
+  /** Reads many, in one request; an error in the place of what could not be read, opened or believed. */
+  async readMany(keys: readonly RecordKeys[], options: CallOptions): Promise<(Found | TacendaError)[]> {
+    const marks = await Promise.all(keys.map((one) => this.mark(one)));
+    const answers = await this.#batches.read(
+      keys.map(({ keyHash }) => keyHash),
+      options,
+    );
+    return await Promise.all(
+      keys.map(async (one, index) => {
+        try {
+          const answer = answers[index];
+          if (answer === undefined || answer.kind === "fetch_singly") return await this.read(one, options);
+          if (answer.kind === "inactive")
+            throw new RecordInactiveError("The entry is inactive: make it active to read it.");
+          if (answer.kind === "damaged")
+            throw new ServerFaultError("The stored record is damaged: restore it from a backup.");
+          const found = await this.#judged(one, marks[index], answer);
+          this.#keep(one, found);
+          return found;
+        } catch (error) {
+          if (TacendaError.is(error)) return error;
+          throw error;
+        }
+      }),
+    );
   }
 
   /** Sets attributes of `version`, once. To set them again changes nothing, so it is in no doubt. */
@@ -247,4 +345,10 @@ function rollback(mark: Mark, version: number): RollbackError {
     `This client has seen version ${mark.version} of the key, but ${found}, or another record of the same version. If the ` +
       "server was honestly restored from a backup, call forgetMark(key).",
   );
+}
+
+/** The verified head of what was found. */
+export function headOf(found: Found): VerifiedHead | null {
+  if (found === null) return null;
+  return found.gone ? found.head : found.record;
 }

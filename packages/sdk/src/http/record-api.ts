@@ -216,8 +216,12 @@ function claimsOf({ headers }: Answer): ServerClaims {
 
 /** The current version that an error names, with a head of the right length. */
 function requireCurrent(answer: Answer): Unverified {
-  const current: { version?: unknown; head?: unknown } = errorBody(answer)?.current ?? {};
-  const { version, head } = current;
+  return currentOf(errorBody(answer)?.current);
+}
+
+/** A version and its head, unverified but in the right form. @throws {ProtocolError} */
+export function currentOf(current: unknown): Unverified {
+  const { version, head } = (current ?? {}) as { version?: unknown; head?: unknown };
   const bytes = typeof head === "string" ? fromBase64url(head) : null;
   if (typeof version === "number" && Number.isSafeInteger(version) && version >= 1 && bytes?.length === HEAD_BYTES) {
     return { version, bytes };

@@ -28,6 +28,10 @@ export interface OutgoingRequest {
   path: string;
   headers?: Record<string, string>;
   body?: Uint8Array<ArrayBuffer> | string;
+  /** Whether it may be sent again after no clear answer. All but POST may, by what they mean. */
+  mayRepeat?: boolean;
+  /** Whether it is in no doubt without an answer. Only GET is, by what it means. */
+  changesNothing?: boolean;
   /** Longest body of a successful answer, in bytes. */
   maxBytes: number;
   signal?: AbortSignal | undefined;
@@ -102,7 +106,7 @@ export class Transport {
     } catch (error) {
       if (error !== TIMED_OUT) throw error;
       throw new RequestTimeoutError(`No complete answer within ${timeout} ms. Try again, or raise \`timeout\`.`, {
-        mayHaveHappened: request.method !== "GET",
+        mayHaveHappened: mayChange(request),
       });
     } finally {
       clearTimeout(timer);
@@ -117,11 +121,12 @@ export class Transport {
       if (answered && !RETRYABLE_STATUSES.includes(outcome.status)) return { ...outcome, resent: sending.doubtful };
       const wait = Math.max(backoff(attempt), answered ? retryAfter(outcome) : 0);
       const doubtful = !(answered ? refusedUnread(outcome) : outcome.neverSent);
-      // A POST makes something new each time, so it is sent again only when it certainly made nothing.
-      const final = attempt >= this.#maxAttempts || (doubtful && request.method === "POST");
+      // What makes something new each time is sent again only when it certainly made nothing.
+      const repeatable = request.mayRepeat ?? request.method !== "POST";
+      const final = attempt >= this.#maxAttempts || (doubtful && !repeatable);
       if (final || Date.now() + wait >= sending.deadline) {
         if (answered) return { ...outcome, resent: sending.doubtful };
-        throw unreachable(outcome, request.method !== "GET" && (doubtful || sending.doubtful));
+        throw unreachable(outcome, mayChange(request) && (doubtful || sending.doubtful));
       }
       sending.doubtful ||= doubtful;
       await delay(wait, sending.signal);
@@ -147,6 +152,10 @@ export class Transport {
       return { neverSent: reason !== undefined && NEVER_SENT.test(reason), reason };
     }
   }
+}
+
+function mayChange({ method, changesNothing = method === "GET" }: OutgoingRequest): boolean {
+  return !changesNothing;
 }
 
 /** Milliseconds that the answer asks us to wait; 0 when it does not say. */

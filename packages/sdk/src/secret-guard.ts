@@ -1,0 +1,87 @@
+/**
+ * Tells a wrong secret from an absent key: once per process, store and secret, the server compares a check that both derive;
+ * spec/http.md § Secret check. A record that has opened proves the secret better, and makes the check superfluous.
+ */
+
+import { concat } from "./crypto/bytes.js";
+import { WrongSecretError } from "./errors.js";
+import type { SecretCheckApi } from "./http/secret-check-api.js";
+import { type KeyCache, type KeySource, sourceId } from "./key-cache.js";
+import { LruMap } from "./lru-map.js";
+
+/** A secret in use, and those it replaces, if the store's secret is being changed. */
+export interface KeySources {
+  current: KeySource;
+  previous: readonly KeySource[];
+}
+
+const MAX_STORES = 10_000;
+/** Milliseconds for which a verdict that may change is not asked for again. */
+const VERDICT_LIFETIME = 60_000;
+
+/** Held by one client, for all its stores. */
+export class SecretGuard {
+  readonly #api: SecretCheckApi;
+  readonly #keys: KeyCache;
+  /** Verdicts by source; `until` is milliseconds of the process's own clock. */
+  readonly #verdicts = new LruMap<string, { until: number; verdict: Promise<void> }>(MAX_STORES);
+
+  constructor(api: SecretCheckApi, keys: KeyCache) {
+    this.#api = api;
+    this.#keys = keys;
+  }
+
+  /** Starts the check, if there has been none, beside whatever else is to be done. */
+  begin(sources: KeySources): void {
+    this.require(sources).catch(() => undefined);
+  }
+
+  /**
+   * Resolves when the secret is known to be the store's, or nobody has registered one and this token may not.
+   *
+   * @throws {WrongSecretError} and what the request throws; then the next call asks again.
+   */
+  require(sources: KeySources): Promise<void> {
+    const id = sourceId(sources.current);
+    const known = this.#verdicts.get(id);
+    if (known !== undefined && performance.now() < known.until) return known.verdict;
+    const entry = { until: Infinity, verdict: Promise.resolve() };
+    entry.verdict = this.#check(sources).then(
+      (proven) => {
+        if (!proven) entry.until = performance.now() + VERDICT_LIFETIME;
+      },
+      (error: unknown) => {
+        entry.until = error instanceof WrongSecretError ? performance.now() + VERDICT_LIFETIME : 0;
+        throw error;
+      },
+    );
+    this.#verdicts.set(id, entry);
+    return entry.verdict;
+  }
+
+  /** A record has opened under this secret. */
+  prove({ current }: KeySources): void {
+    this.#verdicts.set(sourceId(current), { until: Infinity, verdict: PROVEN });
+  }
+
+  clear(): void {
+    this.#verdicts.clear();
+  }
+
+  /** False when nothing is registered. */
+  async #check({ current, previous }: KeySources): Promise<boolean> {
+    const check = await this.#keys.secretCheck(current);
+    const verdict = await this.#api.compare(current, concat(check), {});
+    if (verdict !== "differs") return verdict === "matches";
+    for (const source of previous) {
+      const known = await this.#keys.secretCheck(source);
+      if ((await this.#api.compare(current, concat(known, check), {})) === "matches") return true;
+    }
+    throw new WrongSecretError(
+      "The store's other clients use another secret, or other `iterations` or another `stretch`: check TACENDA_SECRET and " +
+        "these options. Nothing was written.",
+    );
+  }
+}
+
+const PROVEN = Promise.resolve();

@@ -1,0 +1,197 @@
+/**
+ * The records of one store as its callers mean them: by logical key, under the store's secret, or under two while it is being
+ * changed. Asks for the secret check before a write or an absence is believed; spec/record.md § Changing the secret.
+ */
+
+import { RecordState, type RecordAttributes, type VersionInfo } from "@tacenda/protocol";
+
+import { orAborted } from "./concurrency.js";
+import type { RecordKeys } from "./crypto/derive.js";
+import type { CallOptions } from "./http/record-api.js";
+import type { KeyCache } from "./key-cache.js";
+import { inRounds } from "./rounds.js";
+import type { KeySources, SecretGuard } from "./secret-guard.js";
+import { type Draft, MOVED, TOMBSTONE } from "./value.js";
+import type { LiveRecord } from "./value-cache.js";
+import { type BatchWrite, type Found, type VerifiedRecords, type Written, headOf } from "./verified-records.js";
+
+/** A logical key with what has been derived of it. */
+export interface KeySet {
+  key: string;
+  sources: KeySources;
+  current: RecordKeys;
+}
+
+/** What was found, and under which secret: `keys` are those of the hash it was found at. */
+export interface Located {
+  found: Found;
+  keys: RecordKeys;
+}
+
+/** What became of a key in a bulk change of the secret. */
+export type Migration = "moved" | "already" | "absent";
+
+export class StoreRecords {
+  readonly #records: VerifiedRecords;
+  readonly #guard: SecretGuard;
+  readonly #keys: KeyCache;
+
+  constructor(records: VerifiedRecords, guard: SecretGuard, keys: KeyCache) {
+    this.#records = records;
+    this.#guard = guard;
+    this.#keys = keys;
+  }
+
+  /** Derives what is needed of a checked key, and begins the secret check beside it. */
+  async open(key: string, sources: KeySources, signal: AbortSignal | undefined): Promise<KeySet> {
+    signal?.throwIfAborted();
+    this.#guard.begin(sources);
+    const keys = this.#keys.recordKeys(sources.current, key);
+    return { key, sources, current: keys instanceof Promise ? await orAborted(keys, signal) : keys };
+  }
+
+  /** Resolves when the secret is known to be the store's. @throws {WrongSecretError} */
+  async requireSecret(sources: KeySources, signal: AbortSignal | undefined): Promise<void> {
+    await orAborted(this.#guard.require(sources), signal);
+  }
+
+  /** The current version. A value still under a previous secret is moved first. */
+  async read(set: KeySet, call: CallOptions): Promise<Located> {
+    const found = await this.#records.read(set.current, call);
+    if (found !== null) {
+      this.#guard.prove(set.sources);
+      return { found, keys: set.current };
+    }
+    await this.requireSecret(set.sources, call.signal);
+    return set.sources.previous.length === 0 ? { found, keys: set.current } : await this.#readPrevious(set, call);
+  }
+
+  /**
+   * Writes the version after `previous` (0: the first) under the current secret. While there are previous secrets, the first
+   * write of a key also marks it as moved under each, so that a client that has only an old one cannot write unseen.
+   */
+  async write(set: KeySet, previous: number, draft: Draft, call: CallOptions): Promise<Written> {
+    await this.requireSecret(set.sources, call.signal);
+    if (previous > 0 || set.sources.previous.length === 0) {
+      return await this.#records.write(set.current, previous, draft, call);
+    }
+    return await inRounds<Written>(call, async () => {
+      const marks: BatchWrite[] = [];
+      for (const { keys, found } of await this.#locatePrevious(set, call)) {
+        if (!isMoved(found)) {
+          marks.push({ keys, previous: headOf(found)?.version ?? 0, draft: MOVED, purgeEarlier: found !== null });
+        }
+      }
+      const result = await this.#records.writeBatch([{ keys: set.current, previous: 0, draft }, ...marks], call);
+      if (result.applied) return { done: { version: 1 } };
+      const inTheWay = result.conflicts.get(0);
+      return inTheWay === undefined ? { outrunBy: 0 } : { done: { current: inTheWay } };
+    });
+  }
+
+  /** Deletes what was located; with `purgeEarlier` its earlier versions as well. */
+  async remove(set: KeySet, { found, keys }: Located, purgeEarlier: boolean, call: CallOptions): Promise<Written> {
+    await this.requireSecret(set.sources, call.signal);
+    return await this.#records.write(keys, headOf(found)?.version ?? 0, TOMBSTONE, call, { purgeEarlier });
+  }
+
+  async readVersion(set: KeySet, version: number, call: CallOptions): Promise<Found> {
+    const found = await this.#records.readVersion(await this.#locate(set, call), version, call);
+    if (found === null) await this.requireSecret(set.sources, call.signal);
+    return found;
+  }
+
+  async listVersions(set: KeySet, call: CallOptions): Promise<VersionInfo[]> {
+    const versions = await this.#records.listVersions(await this.#locate(set, call), call);
+    if (versions === null) await this.requireSecret(set.sources, call.signal);
+    return versions ?? [];
+  }
+
+  /** False when the key never existed. */
+  async setAttributes(set: KeySet, attributes: Partial<RecordAttributes>, call: CallOptions): Promise<boolean> {
+    await this.requireSecret(set.sources, call.signal);
+    const keys = await this.#locate(set, call);
+    // Reading is no way to learn the version, for an inactive entry refuses it. A wrong guess is answered with the version.
+    let version = (await this.lastSeen(keys)) || 1;
+    return await inRounds(call, async () => {
+      const written = await this.#records.setAttributes(keys, version, attributes, call);
+      if ("version" in written) return { done: true };
+      if (written.current === null) return { done: false };
+      version = written.current.version;
+      return { outrunBy: version };
+    });
+  }
+
+  /** Brings a key, deleted or not, under the current secret. */
+  async migrate(set: KeySet, call: CallOptions): Promise<Migration> {
+    const { found, keys } = await this.read(set, call);
+    if (found === null) return "absent";
+    if (keys === set.current) return "already";
+    // `read` moves what lives, so this is gone; the tombstone moves too, or the old secret could write here again unseen.
+    const written = await this.write(set, 0, TOMBSTONE, call);
+    return "version" in written ? "moved" : "already";
+  }
+
+  /** The version of the current secret's mark, 0 for none. */
+  async lastSeen(keys: RecordKeys): Promise<number> {
+    return (await this.#records.mark(keys))?.version ?? 0;
+  }
+
+  async forgetMarks(set: KeySet): Promise<void> {
+    await this.#records.forgetMark(set.current);
+    for (const source of set.sources.previous) {
+      await this.#records.forgetMark(await this.#keys.recordKeys(source, set.key));
+    }
+  }
+
+  async #readPrevious(set: KeySet, call: CallOptions): Promise<Located> {
+    return await inRounds(call, async () => {
+      for (const located of await this.#locatePrevious(set, call)) {
+        const { found, keys } = located;
+        if (found === null) continue;
+        if (isMoved(found) || (!found.gone && (await this.#move(set, keys, found, call)))) {
+          // Never the old value: what was moved may have been written anew since.
+          const moved = await this.#records.read(set.current, call);
+          if (moved !== null) return { done: { found: moved, keys: set.current } };
+          continue;
+        }
+        // Deleted or expired under the old secret; or another client was faster, and all begins again.
+        return found.gone ? { done: located } : { outrunBy: 0 };
+      }
+      return { done: { found: null, keys: set.current } };
+    });
+  }
+
+  /** False when another writer was faster. */
+  async #move(set: KeySet, old: RecordKeys, { record }: LiveRecord, call: CallOptions): Promise<boolean> {
+    const { expiresAt, payload, version } = record;
+    const result = await this.#records.writeBatch(
+      [
+        { keys: set.current, previous: 0, draft: { state: RecordState.value, expiresAt, payload } },
+        { keys: old, previous: version, draft: MOVED, purgeEarlier: true },
+      ],
+      call,
+    );
+    return result.applied;
+  }
+
+  async #locatePrevious(set: KeySet, call: CallOptions): Promise<Located[]> {
+    const located: Located[] = [];
+    for (const source of set.sources.previous) {
+      const keys = await this.#keys.recordKeys(source, set.key);
+      located.push({ keys, found: await this.#records.read(keys, call) });
+    }
+    return located;
+  }
+
+  /** The keys under whose hash the record is: the current ones, unless it is still under a previous secret. */
+  async #locate(set: KeySet, call: CallOptions): Promise<RecordKeys> {
+    if (set.sources.previous.length === 0 || (await this.#records.read(set.current, call)) !== null) return set.current;
+    const previous = await this.#locatePrevious(set, call);
+    return previous.find(({ found }) => found !== null && !isMoved(found))?.keys ?? set.current;
+  }
+}
+
+function isMoved(found: Found): boolean {
+  return headOf(found)?.state === RecordState.moved;
+}
