@@ -134,6 +134,11 @@ const ANSWERS = {
     record: toHex(reference.discloseRecord(storedPlace(input), fromHex(input.stored))),
   }),
   attributes: attributesAnswer,
+  "secret-check": (input: { indexKey: string; project: string; store: string; secretCheck: string }) => ({
+    kept: toHex(
+      reference.blindedCheck(fromHex(input.indexKey), input.project, input.store, fromHex(input.secretCheck)),
+    ),
+  }),
   wrap: wrapAnswer,
   unwrap: unwrapAnswer,
   "keyring-check": (input: { id: string; version: number; key: string }) => ({

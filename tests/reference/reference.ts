@@ -405,3 +405,9 @@ function decryptGcm(key: Uint8Array, nonce: Uint8Array, additionalData: Uint8Arr
     return null;
   }
 }
+
+/** What is kept of a client's secret check. */
+export function blindedCheck(indexKey: Uint8Array, project: string, store: string, check: Uint8Array): Buffer {
+  const checkKey = hmac(indexKey, lp("tacenda/1/secret-check-key"));
+  return hmac(checkKey, bytes(lp("tacenda/1/secret-check"), lp(project), lp(store), check));
+}

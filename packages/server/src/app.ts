@@ -14,6 +14,7 @@ import {
   type NodeEnv,
   type Pipeline,
 } from "./http/dispatch.js";
+import { MismatchLimit } from "./http/mismatch-limit.js";
 import { describeApi } from "./http/openapi.js";
 import { routingPath } from "./http/paths.js";
 import { ALWAYS_HEADERS } from "./http/reply.js";
@@ -77,6 +78,7 @@ export function createApp(dependencies: AppDependencies): Hono<NodeEnv> {
     keys,
     now,
     purgeDestroyed,
+    mismatches: new MismatchLimit(),
     checkReady: createReadiness(dependencies.readinessChecks),
     forgetTokens: () => authenticator.forget(),
     openapi: JSON.stringify(describeApi(ROUTES)),

@@ -1,4 +1,4 @@
-/** Cases of spec/envelope.md: record ids, subkeys, stored bytes, attribute tags, wraps and keyring checks. */
+/** Cases of spec/envelope.md: record ids, subkeys, stored bytes, attribute tags, secret checks, wraps, keyring checks. */
 
 import { encloseRecord, recordId, wrapKey, seal } from "../reference.ts";
 import { fromHex, toHex, type Vector } from "../vector.ts";
@@ -53,6 +53,13 @@ const ATTRIBUTES = {
   active: true,
 };
 
+const SECRET_CHECK = {
+  indexKey: toHex(indexKey),
+  project: PLACE.project,
+  store: PLACE.store,
+  secretCheck: toHex(fixedBytes("secret check", 32)),
+};
+
 export const envelopeCases: Vector[] = [
   vector("record-id", "of github:42", { indexKey: toHex(indexKey), keyHash: PLACE.keyHash }),
 
@@ -92,6 +99,11 @@ export const envelopeCases: Vector[] = [
   ),
   vector("attributes", "another version", { ...ATTRIBUTES, version: Number.MAX_SAFE_INTEGER }),
   vector("attributes", "another store", { ...ATTRIBUTES, store: "user-token" }),
+
+  vector("secret-check", "of a store", SECRET_CHECK),
+  vector("secret-check", "another check", { ...SECRET_CHECK, secretCheck: toHex(fixedBytes("another check", 32)) }),
+  vector("secret-check", "another store", { ...SECRET_CHECK, store: "user-token" }),
+  vector("secret-check", "another project", { ...SECRET_CHECK, project: "acme" }),
 
   vector("wrap", "data key", { ...WRAP, storeKey: toHex(dataKey), nonce: toHex(nonce) }),
   vector("wrap", "index key", { ...WRAP, purpose: "index", storeKey: toHex(indexKey), nonce: toHex(nonce) }),

@@ -26,6 +26,11 @@ export function authorize(principal: Principal, requirement: Requirement, target
   if (!isAllowed(principal, requirement, target.store)) throw new HttpError("permission_denied");
 }
 
+/** Whether `principal`, who was authorized for the project, may do on the store what a permission allows. */
+export function isAuthorized(principal: Principal, permission: Permission, { store }: Target): boolean {
+  return principal.type === "root" || isAllowed(principal, permission, store);
+}
+
 function isAllowed(principal: Principal, requirement: Requirement, store: string | undefined): boolean {
   switch (requirement) {
     case "any":

@@ -1,4 +1,7 @@
-/** The unwrapped keys of one store and all that is done with them; spec/envelope.md § Record ids, § Bodies, § Tags. */
+/**
+ * The unwrapped keys of one store and all that is done with them; spec/envelope.md § Record ids, § Bodies, § Tags,
+ * § Secret checks.
+ */
 
 import { createHmac, createSecretKey, timingSafeEqual, type KeyObject } from "node:crypto";
 
@@ -28,9 +31,11 @@ export class OpenStore {
   readonly #dataKeys: ReadonlyMap<number, DataKey>;
   readonly #indexKey: KeyObject;
   readonly #tagKey: KeyObject;
-  /** The constant starts of the two structures below. */
+  readonly #secretCheckKey: KeyObject;
+  /** The constant starts of the structures below. */
   readonly #bodyPrefix: Buffer;
   readonly #tagPrefix: Buffer;
+  readonly #secretCheckPrefix: Buffer;
 
   constructor(
     name: { project: string; store: string },
@@ -40,9 +45,12 @@ export class OpenStore {
     this.current = keys.current;
     this.#dataKeys = new Map(keys.dataKeys.map((key) => [key.version, key]));
     this.#indexKey = keys.indexKey;
-    this.#tagKey = createSecretKey(createHmac("sha256", keys.indexKey).update(lp("tacenda/1/attributes-key")).digest());
+    const derive = (label: string) => createSecretKey(createHmac("sha256", keys.indexKey).update(lp(label)).digest());
+    this.#tagKey = derive("tacenda/1/attributes-key");
+    this.#secretCheckKey = derive("tacenda/1/secret-check-key");
     this.#bodyPrefix = Buffer.concat([lp("tacenda/1/envelope"), scope]);
     this.#tagPrefix = Buffer.concat([lp("tacenda/1/attributes"), scope]);
+    this.#secretCheckPrefix = Buffer.concat([lp("tacenda/1/secret-check"), scope]);
   }
 
   /** The data key of this version, retired ones included. */
@@ -69,6 +77,11 @@ export class OpenStore {
   /** Whether the state carries its own tag. Constant time. */
   verifyTag(recordId: Uint8Array, state: RecordState): boolean {
     return state.tag?.length === HASH_BYTES && timingSafeEqual(this.tag(recordId, state), state.tag);
+  }
+
+  /** What is kept of a client's secret check of 32 bytes, itself 32 bytes. */
+  blindSecretCheck(check: Uint8Array): Buffer {
+    return createHmac("sha256", this.#secretCheckKey).update(this.#secretCheckPrefix).update(check).digest();
   }
 
   /** Encrypts a sealed record for the database, under the current data key; BODY_OVERHEAD_BYTES longer. */

@@ -1,4 +1,4 @@
-/** The answer to a batch of reads, within its bound; spec/http.md § Batches. */
+/** The answer to a batch of reads, within its bound; spec/http.md § Batch. */
 
 import { MAX_BATCH_BYTES, type BatchReadResult } from "@tacenda/protocol";
 import type { z } from "zod";

@@ -1,4 +1,4 @@
-/** Handler of batches: many reads, or writes of which all happen or none; spec/http.md § Batches. */
+/** Handler of batches: many reads, or writes of which all happen or none; spec/http.md § Batch. */
 
 import type { z } from "zod";
 

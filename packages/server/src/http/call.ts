@@ -3,6 +3,7 @@
 import type { Principal } from "../auth/principal.js";
 import type { Directory, WrappedKey } from "../storage/directory.js";
 import type { RecordStore } from "../storage/record-store.js";
+import type { MismatchLimit } from "./mismatch-limit.js";
 import type { Reply } from "./reply.js";
 
 /** A request that was authenticated and authorized, with its path parameters checked and its body read. */
@@ -21,14 +22,21 @@ export interface Call {
   readonly body: Uint8Array;
 }
 
-/** The part of the store keys that administration needs. */
+/** The part of the store keys that handlers need. */
 export interface StoreKeyMaker {
+  /** What blinds the store's secret checks; null when the store has no keys (any more). @throws {KeyProviderError} */
+  open(project: string, store: string): Promise<SecretCheckBlinder | null>;
   /** Makes and wraps the first keys of a store. @throws {KeyProviderError} */
   createKeys(project: string, store: string): Promise<readonly WrappedKey[]>;
   /** Drops what is cached of a store that was destroyed. */
   forget(project: string, store: string): void;
   /** Drops what is cached of every store of a project that was destroyed. */
   forgetProject(project: string): void;
+}
+
+/** Turns a secret check of 32 bytes into what is kept of it. */
+export interface SecretCheckBlinder {
+  blindSecretCheck(check: Uint8Array): Uint8Array;
 }
 
 /** What handlers use. */
@@ -43,6 +51,7 @@ export interface Services {
   readonly checkReady: () => Promise<void>;
   /** Forgets cached tokens, after some were deleted. */
   readonly forgetTokens: () => void;
+  readonly mismatches: MismatchLimit;
   /** Begins to purge, in the background, the rows of stores and versions that were destroyed. */
   readonly purgeDestroyed: () => void;
   /** The OpenAPI document, as JSON text. */

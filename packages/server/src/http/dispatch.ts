@@ -141,14 +141,15 @@ async function handle(
 /** The media types of bodies, and how they may be written. */
 const MEDIA_TYPES = {
   json: { name: "application/json", pattern: /^application\/json(?: *; *charset="?utf-8"?)? *$/i },
-  record: { name: RECORD_MEDIA_TYPE, pattern: /^application\/octet-stream *$/i },
+  bytes: { name: RECORD_MEDIA_TYPE, pattern: /^application\/octet-stream *$/i },
 } as const;
 
 /** @throws {HttpError} `unsupported_media_type` unless the body is announced as what the route takes. */
 function checkMediaType(headers: Headers, { body }: Route): void {
-  if (body === "none") return;
-  const { name, pattern } = MEDIA_TYPES[body];
-  if (pattern.test(headers.get("content-type") ?? "")) return;
+  const announced = headers.get("content-type");
+  if (body === "none" || (body === "optional bytes" && announced === null)) return;
+  const { name, pattern } = MEDIA_TYPES[body === "json" ? "json" : "bytes"];
+  if (pattern.test(announced ?? "")) return;
   throw new HttpError("unsupported_media_type", { message: `Send the body as Content-Type: ${name}.` });
 }
 

@@ -33,8 +33,12 @@ function isBusy(error: unknown): boolean {
 }
 
 /** The uniform answer: `{"error": {code, message, requestId, current?, conflicts?}}`. */
-export function errorReply({ code, message, current, conflicts }: HttpError, requestId: string): Reply {
+export function errorReply(error: HttpError, requestId: string): Reply {
+  const { code, message, current, conflicts, retryAfter } = error;
   const details = { ...(current !== undefined && { current }), ...(conflicts !== undefined && { conflicts }) };
   const body: ErrorBody = { error: { code, message, requestId, ...details } };
-  return jsonReply(ERROR_STATUS[code], body, HEADERS_OF[code]);
+  return jsonReply(ERROR_STATUS[code], body, {
+    ...HEADERS_OF[code],
+    ...(retryAfter !== undefined && { "retry-after": String(retryAfter) }),
+  });
 }

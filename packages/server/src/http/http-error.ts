@@ -36,6 +36,8 @@ export interface HttpErrorOptions {
   current?: CurrentVersion | null;
   /** Of a batch, instead of `current`: every write that was in the way. */
   conflicts?: Conflict[];
+  /** Seconds to wait before the next request. */
+  retryAfter?: number;
   /** What was thrown before; it is logged. */
   cause?: unknown;
 }
@@ -46,10 +48,12 @@ export class HttpError extends Error {
   readonly code: ErrorCode;
   readonly current: CurrentVersion | null | undefined;
   readonly conflicts: Conflict[] | undefined;
+  readonly retryAfter: number | undefined;
   constructor(code: ErrorCode, options: HttpErrorOptions = {}) {
     super(options.message ?? MESSAGES[code], { cause: options.cause });
     this.code = code;
     this.current = options.current;
     this.conflicts = options.conflicts;
+    this.retryAfter = options.retryAfter;
   }
 }

@@ -45,7 +45,8 @@ function describeParameters(route: Route): object[] {
 
 function describeBody(route: Route): object {
   if (route.request) return { requestBody: { required: true, ...jsonContent(schemaOf(route.request, "input")) } };
-  return route.body === "record" ? { requestBody: { required: true, ...BYTES } } : {};
+  if (route.body === "bytes") return { requestBody: { required: true, ...BYTES } };
+  return route.body === "optional bytes" ? { requestBody: { required: false, ...BYTES } } : {};
 }
 
 function describeRoute(route: Route): object {

@@ -1,6 +1,6 @@
 /** Every route of the server as data: method, path, what it needs, what it takes, who answers; spec/http.md § Routes. */
 
-import { MAX_BATCH_BYTES, MAX_JSON_BODY_BYTES, MAX_RECORD_BYTES } from "@tacenda/protocol";
+import { MAX_BATCH_BYTES, MAX_JSON_BODY_BYTES, MAX_RECORD_BYTES, SECRET_CHECK_BYTES } from "@tacenda/protocol";
 import type { z } from "zod";
 
 import type { Requirement } from "../auth/authorize.js";
@@ -10,6 +10,7 @@ import { withJson } from "./json.js";
 import { createProject, destroyProject, listProjects } from "./projects.js";
 import { getRecord, listVersions, patchRecord, putRecord } from "./records.js";
 import * as schemas from "./schemas.js";
+import { deleteSecretCheck, putSecretCheck } from "./secret-check.js";
 import { changeStore, createStore, destroyStore, getStore, listStores } from "./stores.js";
 import { live, openapi, ready, whoAmI } from "./system.js";
 import { createToken, deleteToken, listTokens } from "./tokens.js";
@@ -23,7 +24,7 @@ export interface Route {
   readonly path: string;
   /** `public` needs no token. */
   readonly permission: Requirement | "public";
-  readonly body: "none" | "json" | "record";
+  readonly body: "none" | "json" | "bytes" | "optional bytes";
   /** Most bytes of the body. */
   readonly cap: number;
   /** The query parameters it knows; any other is refused. */
@@ -41,10 +42,11 @@ const STORES = `${PROJECT}/stores`;
 const STORE = `${STORES}/:store`;
 const TOKENS = `${PROJECT}/tokens`;
 const RECORD = `${STORE}/records/:hash`;
+const SECRET_CHECK = `${STORE}/secret-check`;
 
 const NO_BODY = { body: "none", cap: 0, query: [] } as const;
 const JSON_BODY = { body: "json", cap: MAX_JSON_BODY_BYTES, query: [] } as const;
-const RECORD_BODY = { body: "record", cap: MAX_RECORD_BYTES, query: ["purge"] } as const;
+const RECORD_BODY = { body: "bytes", cap: MAX_RECORD_BYTES, query: ["purge"] } as const;
 
 /** The whole surface of the server. None of it lists, counts or searches records. */
 export const ROUTES: readonly Route[] = [
@@ -229,5 +231,27 @@ export const ROUTES: readonly Route[] = [
     summary: "Read many records, or write many: all or none",
     answers: { 200: schemas.batchAnswer },
     ...withJson(schemas.batchRequest, batch),
+  },
+  {
+    method: "PUT",
+    path: SECRET_CHECK,
+    permission: "read or write",
+    body: "bytes",
+    cap: 2 * SECRET_CHECK_BYTES,
+    query: [],
+    summary: "Compare a secret's check with the registered ones, or register it",
+    answers: { 204: "empty" },
+    handler: putSecretCheck,
+  },
+  {
+    method: "DELETE",
+    path: SECRET_CHECK,
+    permission: "manage",
+    body: "optional bytes",
+    cap: SECRET_CHECK_BYTES,
+    query: [],
+    summary: "Forget one registered check, or all of them",
+    answers: { 204: "empty" },
+    handler: deleteSecretCheck,
   },
 ];

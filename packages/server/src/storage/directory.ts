@@ -33,6 +33,14 @@ export interface WrappedKey {
   wrapped: Uint8Array;
 }
 
+/** What was made of a client's secret check; spec/envelope.md § Secret checks. */
+export interface SecretCheck {
+  /** 32 bytes. */
+  digest: Uint8Array;
+  /** Milliseconds since the epoch. */
+  createdAt: number;
+}
+
 /** `retired`: an id that was destroyed is never used again, so that no client mistakes new records for old ones. */
 export type CreateResult = "created" | "exists" | "retired";
 
@@ -57,6 +65,19 @@ export interface Directory {
   wrappedKeys(project: string, store: string): Promise<WrappedKey[]>;
   /** Whether any wrapped key refers to a key provider: then that provider is needed. */
   keyProviders(): Promise<string[]>;
+
+  /** The checks registered for a store, the oldest first; empty when there is no such store. */
+  secretChecks(project: string, store: string): Promise<SecretCheck[]>;
+  /**
+   * Registers `next`, at most two and the oldest first, in place of all there were, in one commit. False, and nothing
+   * changes, when these are not (any more) the digests of `expected`, or the store does not exist.
+   */
+  replaceSecretChecks(
+    project: string,
+    store: string,
+    expected: readonly SecretCheck[],
+    next: readonly SecretCheck[],
+  ): Promise<boolean>;
 
   /** False when the project does not exist, or has no token `mintedBy` (any more). */
   createToken(token: TokenRow): Promise<boolean>;

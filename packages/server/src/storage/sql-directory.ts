@@ -4,7 +4,7 @@ import type { Project, Store, StoreSettings } from "@tacenda/protocol";
 import type { Kysely, Selectable, Transaction } from "kysely";
 
 import { plainBytes } from "./bytes.js";
-import type { CreateResult, Directory, TokenRow, WrappedKey } from "./directory.js";
+import type { CreateResult, Directory, SecretCheck, TokenRow, WrappedKey } from "./directory.js";
 import { prepare, type Prepared } from "./prepared.js";
 import type { Schema } from "./schema.js";
 import { read, type SqlEngine } from "./sql-engine.js";
@@ -17,6 +17,8 @@ import {
   type TokenGrantRow,
 } from "./sql-tokens.js";
 import type { WriteQueue } from "./write-queue.js";
+
+const NONE = new Uint8Array(0);
 
 type StoreRow = Selectable<Schema["stores"]>;
 
@@ -185,6 +187,30 @@ export class SqlDirectory implements Directory {
     return rows.map(({ provider }) => provider);
   }
 
+  async secretChecks(project: string, store: string): Promise<SecretCheck[]> {
+    return await read(this.#engine, (db) => selectChecks(db, project, store));
+  }
+
+  async replaceSecretChecks(
+    project: string,
+    store: string,
+    expected: readonly SecretCheck[],
+    next: readonly SecretCheck[],
+  ): Promise<boolean> {
+    return await this.#queue.run(async (transaction) => {
+      const live = selectLiveStores(transaction).where("project", "=", project).where("id", "=", store);
+      if ((await live.executeTakeFirst()) === undefined) return false;
+      const present = await selectChecks(transaction, project, store);
+      if (!isSameChecks(present, expected)) return false;
+      await transaction.deleteFrom("secret_checks").where("project", "=", project).where("store", "=", store).execute();
+      for (const [index, { digest, createdAt }] of next.entries()) {
+        const row = { project, store, slot: index + 1, digest, created_at: createdAt };
+        await transaction.insertInto("secret_checks").values(row).execute();
+      }
+      return true;
+    });
+  }
+
   async createToken(token: TokenRow): Promise<boolean> {
     return await this.#queue.run(async (transaction) => {
       if (!(await projectLives(transaction, token.project))) return false;
@@ -230,6 +256,23 @@ export class SqlDirectory implements Directory {
 
 function selectLiveStores(db: Kysely<Schema>) {
   return db.selectFrom("stores").selectAll().where("destroyed_at", "is", null);
+}
+
+async function selectChecks(db: Kysely<Schema>, project: string, store: string): Promise<SecretCheck[]> {
+  const rows = await db
+    .selectFrom("secret_checks")
+    .select(["digest", "created_at as createdAt"])
+    .where("project", "=", project)
+    .where("store", "=", store)
+    .orderBy("slot")
+    .execute();
+  return rows.map(({ digest, createdAt }) => ({ digest: plainBytes(digest), createdAt }));
+}
+
+function isSameChecks(a: readonly SecretCheck[], b: readonly SecretCheck[]): boolean {
+  return (
+    a.length === b.length && a.every(({ digest }, index) => Buffer.compare(digest, b[index]?.digest ?? NONE) === 0)
+  );
 }
 
 async function projectLives(db: Kysely<Schema>, id: string): Promise<boolean> {

@@ -85,6 +85,13 @@ test("tags of version and attributes", async () => {
   }
 });
 
+test("secret checks", async () => {
+  for (const vector of await vectorsOf("secret-check")) {
+    const kept = storeOf(vector).blindSecretCheck(hex(vector.input.secretCheck));
+    expect(kept.toString("hex"), vector.name).toBe(vector.expected.kept);
+  }
+});
+
 test("enclosing", async () => {
   for (const vector of await vectorsOf("enclose")) {
     const record = hex(vector.input.record);

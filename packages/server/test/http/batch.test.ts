@@ -1,4 +1,4 @@
-/** Batches over HTTP; spec/http.md § Batches. */
+/** Batches over HTTP; spec/http.md § Batch. */
 
 import { join } from "node:path";
 import { randomBytes } from "node:crypto";

@@ -21,9 +21,9 @@ async function failingApp(error: unknown) {
     throw error;
   };
   const app = createApp({
-    records: { read: fail, commit: fail },
+    records: { read: fail, versions: fail, commit: fail },
     directory: database.directory,
-    keys: { createKeys: fail, forget: fail, forgetProject: fail },
+    keys: { open: fail, createKeys: fail, forget: fail, forgetProject: fail },
     rootTokenDigest: digestToken(ROOT_TOKEN),
     readinessChecks: [
       async () => {

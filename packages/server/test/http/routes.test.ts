@@ -35,10 +35,12 @@ test("the routes are these", () => {
     ["GET /v1/projects/:project/tokens", "manage", "none", 0, ""],
     ["DELETE /v1/projects/:project/tokens/:token", "manage", "none", 0, ""],
     [`GET ${RECORD}`, "read", "none", 0, "version"],
-    [`PUT ${RECORD}`, "write", "record", 1_081_435, "purge"],
+    [`PUT ${RECORD}`, "write", "bytes", 1_081_435, "purge"],
     [`PATCH ${RECORD}`, "write", "json", 65_536, ""],
     [`GET ${RECORD}/versions`, "read", "none", 0, ""],
     [`POST ${STORE}/batch`, "read or write", "json", 8_388_608, ""],
+    [`PUT ${STORE}/secret-check`, "read or write", "bytes", 64, ""],
+    [`DELETE ${STORE}/secret-check`, "manage", "optional bytes", 32, ""],
   ]);
 });
 

@@ -3,7 +3,7 @@
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 
 import type { Database } from "../../src/storage/database.js";
-import { createStore, newStore, newToken, wrappedKey, type TestDatabase } from "./world.js";
+import { bytes, createStore, newStore, newToken, wrappedKey, type TestDatabase } from "./world.js";
 
 const MAX = Number.MAX_SAFE_INTEGER;
 
@@ -188,5 +188,39 @@ export function directoryContract(create: () => Promise<TestDatabase>): void {
     await db.close();
     db = await world.open();
     expect([await db.directory.getSetting("a"), await db.directory.getSetting("b")]).toEqual(["", "2"]);
+  });
+
+  describe("secret checks", () => {
+    const check = (createdAt: number) => ({ digest: bytes(32), createdAt });
+
+    test("are replaced only by who knows what there is, and go with their store", async () => {
+      for (const store of ["s", "t"]) await createStore(db, "p", store);
+      const { directory } = db;
+      const [one, two, three] = [check(1), check(2), check(3)];
+      expect(await directory.secretChecks("p", "s")).toEqual([]);
+      expect(await directory.replaceSecretChecks("p", "s", [one], [two])).toBe(false);
+      expect(await directory.replaceSecretChecks("p", "s", [], [one])).toBe(true);
+      for (const stale of [[], [two], [one, two]]) {
+        expect(await directory.replaceSecretChecks("p", "s", stale, [three])).toBe(false);
+      }
+      expect(await directory.replaceSecretChecks("p", "s", [one], [one, two])).toBe(true);
+      expect(await directory.replaceSecretChecks("p", "s", [two, one], [])).toBe(false);
+      expect(await directory.secretChecks("p", "s")).toStrictEqual([one, two]);
+      expect(await directory.secretChecks("p", "t")).toEqual([]);
+      expect(await directory.replaceSecretChecks("p", "s", [one, two], [two])).toBe(true);
+      expect(await directory.secretChecks("p", "s")).toStrictEqual([two]);
+      await directory.destroyStore("p", "s");
+      expect(await directory.secretChecks("p", "s")).toEqual([]);
+      expect(await directory.replaceSecretChecks("p", "s", [], [one])).toBe(false);
+      expect(await directory.replaceSecretChecks("p", "nothing", [], [one])).toBe(false);
+    });
+
+    test("of many who register the first, one does", async () => {
+      await createStore(db);
+      const checks = Array.from({ length: 8 }, (_, index) => check(index));
+      const done = await Promise.all(checks.map((each) => db.directory.replaceSecretChecks("p", "s", [], [each])));
+      expect(done.filter(Boolean)).toHaveLength(1);
+      expect(await db.directory.secretChecks("p", "s")).toEqual([checks[done.indexOf(true)]]);
+    });
   });
 }
