@@ -24,13 +24,14 @@ export interface World extends AsyncDisposable {
   store(options?: TacendaOptions & StoreOptions): Store;
 }
 
-/** Starts it. The stores "user-tokens" and "other" exist. */
+/** Starts it. The stores "user-tokens" and "other" exist, and "any", whose clients may have different secrets. */
 export async function openWorld(options: Partial<ServerOptions> = {}): Promise<World> {
   const folder = await mkdtemp(join(tmpdir(), "tacenda-"));
   const server = await startServer({ dataDir: join(folder, "data"), port: 0, rootToken: ROOT_TOKEN, ...options });
   const { url } = server;
   const admin = new TacendaAdmin({ url, token: ROOT_TOKEN });
   for (const id of ["user-tokens", "other"]) await admin.stores.create(id);
+  await admin.stores.create("any", { secrets: "any" });
   const { token } = await admin.tokens.create("tests", [{ stores: ["*"], permissions: ["read", "write", "delete"] }]);
   const secret = generateSecret();
   const client = (given: TacendaOptions = {}) => new Tacenda({ url, token, ...given });

@@ -1,15 +1,17 @@
 /** @tacenda/sdk: a secret store that cannot read, name, list or link what it stores. */
 
 export { Tacenda } from "./tacenda.js";
+export type { Store } from "./store.js";
 export type {
+  BulkReadOptions,
   DeleteOptions,
   KeptVersion,
+  MigrationProgress,
   ReadOptions,
   SetOptions,
-  Store,
   VersionCondition,
   WriteOptions,
-} from "./store.js";
+} from "./store-options.js";
 export type { Duration, ExpiryOptions } from "./duration.js";
 export type { CacheOptions } from "./value-cache.js";
 export type { Mark, VersionMemory } from "./marks.js";

@@ -71,12 +71,13 @@ export class SecretGuard {
   /** False when nothing is registered. */
   async #check({ current, previous }: KeySources): Promise<boolean> {
     const check = await this.#keys.secretCheck(current);
-    const verdict = await this.#api.compare(current, concat(check), {});
-    if (verdict !== "differs") return verdict === "matches";
+    // First as a holder of a previous secret, for mismatches are rate-limited, and many processes may start at once.
     for (const source of previous) {
       const known = await this.#keys.secretCheck(source);
       if ((await this.#api.compare(current, concat(known, check), {})) === "matches") return true;
     }
+    const verdict = await this.#api.compare(current, concat(check), {});
+    if (verdict !== "differs") return verdict === "matches";
     throw new WrongSecretError(
       "The store's other clients use another secret, or other `iterations` or another `stretch`: check TACENDA_SECRET and " +
         "these options. Nothing was written.",

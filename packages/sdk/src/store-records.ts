@@ -3,10 +3,12 @@
  * changed. Asks for the secret check before a write or an absence is believed; spec/record.md § Changing the secret.
  */
 
-import { RecordState, type RecordAttributes, type VersionInfo } from "@tacenda/protocol";
+import { MAX_BATCH_VALUES, RecordState, type RecordAttributes, type VersionInfo } from "@tacenda/protocol";
 
 import { orAborted } from "./concurrency.js";
 import type { RecordKeys } from "./crypto/derive.js";
+import type { VerifiedHead } from "./crypto/record.js";
+import { TacendaError } from "./errors.js";
 import type { CallOptions } from "./http/record-api.js";
 import type { KeyCache } from "./key-cache.js";
 import { inRounds } from "./rounds.js";
@@ -62,8 +64,7 @@ export class StoreRecords {
       this.#guard.prove(set.sources);
       return { found, keys: set.current };
     }
-    await this.requireSecret(set.sources, call.signal);
-    return set.sources.previous.length === 0 ? { found, keys: set.current } : await this.#readPrevious(set, call);
+    return await this.#readAbsentFrom(set, call);
   }
 
   /**
@@ -76,17 +77,70 @@ export class StoreRecords {
       return await this.#records.write(set.current, previous, draft, call);
     }
     return await inRounds<Written>(call, async () => {
-      const marks: BatchWrite[] = [];
-      for (const { keys, found } of await this.#locatePrevious(set, call)) {
-        if (!isMoved(found)) {
-          marks.push({ keys, previous: headOf(found)?.version ?? 0, draft: MOVED, purgeEarlier: found !== null });
-        }
-      }
-      const result = await this.#records.writeBatch([{ keys: set.current, previous: 0, draft }, ...marks], call);
+      const first = { keys: set.current, previous: 0, draft };
+      const result = await this.#records.writeBatch([first, ...(await this.#movedMarks(set, call))], call);
       if (result.applied) return { done: { version: 1 } };
       const inTheWay = result.conflicts.get(0);
       return inTheWay === undefined ? { outrunBy: 0 } : { done: { current: inTheWay } };
     });
+  }
+
+  /**
+   * Writes all drafts, each as the version after the last, or none; at most MAX_BATCH_VALUES. `refuse` throws for a version
+   * in the way that must not be overwritten.
+   */
+  async writeMany(
+    writes: readonly { set: KeySet; draft: Draft }[],
+    call: CallOptions,
+    refuse: (current: VerifiedHead) => void,
+  ): Promise<number[]> {
+    for (const { set } of writes) await this.requireSecret(set.sources, call.signal);
+    const previous = await Promise.all(writes.map(({ set }) => this.lastSeen(set.current)));
+    return await inRounds(call, async () => {
+      const batch = writes.map(({ set, draft }, index) => ({
+        keys: set.current,
+        previous: previous[index] ?? 0,
+        draft,
+      }));
+      const marks = await Promise.all(
+        writes.map(async ({ set }, index) => (previous[index] === 0 ? await this.#movedMarks(set, call) : [])),
+      );
+      const result = await this.#records.writeBatch([...batch, ...marks.flat()], call);
+      if (result.applied) return { done: previous.map((version) => version + 1) };
+      let outrunBy = 0;
+      for (const [index, current] of result.conflicts) {
+        if (index >= writes.length) continue;
+        if (current !== null) refuse(current);
+        previous[index] = outrunBy = current?.version ?? 0;
+      }
+      return { outrunBy };
+    });
+  }
+
+  /** The current versions of many keys, in their order; an error in the place of what could not be read or believed. */
+  async readMany(sets: readonly KeySet[], call: CallOptions): Promise<(Found | TacendaError)[]> {
+    const results: (Found | TacendaError)[] = await Promise.all(
+      sets.map(({ current }) => this.#records.readFresh(current)),
+    );
+    const missing = [...sets.keys()].filter((index) => results[index] === null);
+    for (let start = 0; start < missing.length; start += MAX_BATCH_VALUES) {
+      const indices = missing.slice(start, start + MAX_BATCH_VALUES);
+      const found = await this.#records.readMany(
+        indices.flatMap((index) => sets[index]?.current ?? []),
+        call,
+      );
+      for (const [place, index] of indices.entries()) results[index] = found[place] ?? null;
+    }
+    return await Promise.all(
+      sets.map(async (set, index) => {
+        const result = results[index] ?? null;
+        if (TacendaError.is(result)) return result;
+        if (result !== null) this.#guard.prove(set.sources);
+        // Absent: the secret may be wrong, or the value still be under a previous one.
+        else return await errorOr(async () => (await this.#readAbsentFrom(set, call)).found);
+        return result;
+      }),
+    );
   }
 
   /** Deletes what was located; with `purgeEarlier` its earlier versions as well. */
@@ -124,10 +178,11 @@ export class StoreRecords {
 
   /** Brings a key, deleted or not, under the current secret. */
   async migrate(set: KeySet, call: CallOptions): Promise<Migration> {
-    const { found, keys } = await this.read(set, call);
+    if ((await this.#records.read(set.current, call)) !== null) return "already";
+    const { found, keys } = await this.#readAbsentFrom(set, call);
     if (found === null) return "absent";
-    if (keys === set.current) return "already";
-    // `read` moves what lives, so this is gone; the tombstone moves too, or the old secret could write here again unseen.
+    if (keys === set.current) return "moved";
+    // What lives has been moved, so this is gone. Its tombstone moves too, or the old secret could write here again unseen.
     const written = await this.write(set, 0, TOMBSTONE, call);
     return "version" in written ? "moved" : "already";
   }
@@ -142,6 +197,26 @@ export class StoreRecords {
     for (const source of set.sources.previous) {
       await this.#records.forgetMark(await this.#keys.recordKeys(source, set.key));
     }
+  }
+
+  /** What there is of a key that the server says is absent under the current secret. */
+  async #readAbsentFrom(set: KeySet, call: CallOptions): Promise<Located> {
+    await this.requireSecret(set.sources, call.signal);
+    if (set.sources.previous.length === 0) return { found: null, keys: set.current };
+    return await this.#readPrevious(set, call);
+  }
+
+  /** The marks that tell holders of previous secrets that a key has moved, where they are not there yet. */
+  async #movedMarks(set: KeySet, call: CallOptions): Promise<BatchWrite[]> {
+    const previous = await this.#locatePrevious(set, call);
+    return previous
+      .filter(({ found }) => !isMoved(found))
+      .map(({ keys, found }) => ({
+        keys,
+        previous: headOf(found)?.version ?? 0,
+        draft: MOVED,
+        purgeEarlier: found !== null,
+      }));
   }
 
   async #readPrevious(set: KeySet, call: CallOptions): Promise<Located> {
@@ -189,6 +264,16 @@ export class StoreRecords {
     if (set.sources.previous.length === 0 || (await this.#records.read(set.current, call)) !== null) return set.current;
     const previous = await this.#locatePrevious(set, call);
     return previous.find(({ found }) => found !== null && !isMoved(found))?.keys ?? set.current;
+  }
+}
+
+/** The result, or our own error in its place. */
+async function errorOr<T>(work: () => Promise<T>): Promise<T | TacendaError> {
+  try {
+    return await work();
+  } catch (error) {
+    if (TacendaError.is(error)) return error;
+    throw error;
   }
 }
 

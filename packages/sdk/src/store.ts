@@ -1,18 +1,16 @@
 /** A named collection of sealed values: the calls that are the product. */
 
-import { MAX_VERSION, RecordState, type Grant, type RecordAttributes } from "@tacenda/protocol";
+import { MAX_BATCH_VALUES, MAX_VERSION, type Grant, type RecordAttributes } from "@tacenda/protocol";
 
 import { checkInteger } from "./checks.js";
 import { utf8 } from "./crypto/bytes.js";
 import type { VerifiedHead } from "./crypto/record.js";
-import type { Entry } from "./entry.js";
+import { type Entry, entryOf, refuseLive, refuseMoved, textOf } from "./entry.js";
 import {
-  AlreadyExistsError,
   ConfigurationError,
   ConflictError,
-  NotTextError,
   PermissionDeniedError,
-  SecretRotatedError,
+  TacendaError,
   VersionNotFoundError,
 } from "./errors.js";
 import type { JsonApi } from "./http/json-api.js";
@@ -20,11 +18,21 @@ import type { CallOptions, RecordApi } from "./http/record-api.js";
 import type { KeySource } from "./key-cache.js";
 import { type SecretOptions, type StoreCallOptions, secretsOf } from "./options.js";
 import { inRounds } from "./rounds.js";
+import type {
+  BulkReadOptions,
+  DeleteOptions,
+  KeptVersion,
+  MigrationProgress,
+  ReadOptions,
+  SetOptions,
+  VersionCondition,
+  WriteOptions,
+} from "./store-options.js";
 import type { KeySources } from "./secret-guard.js";
 import type { Secrets } from "./secret.js";
 import type { KeySet, StoreRecords } from "./store-records.js";
-import { type Draft, type ValueOptions, checkKey, draftOf } from "./value.js";
-import { type Found, headOf, isExpired } from "./verified-records.js";
+import { type Draft, checkKey, draftOf } from "./value.js";
+import { headOf } from "./verified-records.js";
 
 /** What a store is made of. */
 export interface StoreParts {
@@ -39,34 +47,6 @@ export interface StoreParts {
   naming: RegExp | undefined;
   /** Milliseconds for a call, unless it says otherwise. */
   timeout: number;
-}
-
-/** Options of `setValue` and `createValue`. */
-export interface WriteOptions extends StoreCallOptions, ValueOptions {}
-
-/** Options of calls that can be bound to a version. */
-export interface VersionCondition {
-  /** Write only if this is the current version (0: only if the key never existed); else `ConflictError`. */
-  ifVersion?: number | undefined;
-}
-
-export interface SetOptions extends WriteOptions, VersionCondition {}
-
-export interface DeleteOptions extends StoreCallOptions, VersionCondition {}
-
-export interface ReadOptions extends StoreCallOptions {
-  /** An earlier version than the current one. */
-  version?: number | undefined;
-}
-
-/** A version that the server says it keeps. Reading it proves it. */
-export interface KeptVersion {
-  version: number;
-  claimed: {
-    createdAt: Date;
-    /** Bytes of the sealed record. */
-    size: number;
-  };
 }
 
 /** Made by `Tacenda.getStore`. */
@@ -94,9 +74,7 @@ export class Store {
    * const token = await store.getValue("github:42");
    */
   async getValue(key: string, options: ReadOptions = {}): Promise<string | null> {
-    const value = (await this.getEntry(key, options))?.value ?? null;
-    if (value === null || typeof value === "string") return value;
-    throw new NotTextError("The value was stored as bytes: read it with getBytes.");
+    return textOf(await this.getEntry(key, options));
   }
 
   /** The bytes stored under `key` (of a text, its UTF-8), or null when there are none. Throws as `getValue` does. */
@@ -141,6 +119,67 @@ export class Store {
       return await this.#writeAfter(set, await records.lastSeen(set.current), draft, call);
     }
     return await this.#writeOver(set, options.ifVersion, draft, call);
+  }
+
+  /**
+   * Many texts at once, say at start-up, as a Map in the order asked; absent keys are null. Derivations run three at once, and
+   * 100 keys share a request. With `onError: "collect"` what fails is an error in the Map instead of the call's.
+   *
+   * @example
+   * const values = await store.getValues(["DATABASE_URL", "STRIPE_KEY"]);
+   */
+  async getValues(
+    keys: Iterable<string>,
+    options?: BulkReadOptions & { onError?: "throw" },
+  ): Promise<Map<string, string | null>>;
+  async getValues(
+    keys: Iterable<string>,
+    options: BulkReadOptions & { onError: "collect" },
+  ): Promise<Map<string, string | TacendaError | null>>;
+  async getValues(
+    keys: Iterable<string>,
+    options: BulkReadOptions = {},
+  ): Promise<Map<string, string | TacendaError | null>> {
+    return await this.#readMany(keys, options, textOf);
+  }
+
+  /** Many entries at once, as `getValues` reads them. */
+  async getEntries(
+    keys: Iterable<string>,
+    options?: BulkReadOptions & { onError?: "throw" },
+  ): Promise<Map<string, Entry | null>>;
+  async getEntries(
+    keys: Iterable<string>,
+    options: BulkReadOptions & { onError: "collect" },
+  ): Promise<Map<string, Entry | TacendaError | null>>;
+  async getEntries(
+    keys: Iterable<string>,
+    options: BulkReadOptions = {},
+  ): Promise<Map<string, Entry | TacendaError | null>> {
+    return await this.#readMany(keys, options, (entry) => entry);
+  }
+
+  /**
+   * Stores up to 100 values, all or none, each as its key's next version. Overwrites what is there. The metadata and expiry
+   * given are each value's.
+   *
+   * @throws {ValueTooLargeError} when they are too large together (about 6 MB); and what `setValue` throws.
+   * @example
+   * await store.setValues({ DATABASE_URL: "postgres://…", STRIPE_KEY: "sk_…" });
+   */
+  async setValues(
+    values: Readonly<Record<string, string | Uint8Array>> | Iterable<readonly [string, string | Uint8Array]>,
+    options: WriteOptions = {},
+  ): Promise<Map<string, { version: number }>> {
+    const entries = new Map(Symbol.iterator in values ? values : Object.entries(values));
+    checkInteger("number of values", entries.size, 0, MAX_BATCH_VALUES);
+    if (entries.size === 0) return new Map();
+    const drafts = [...entries].map(([key, value]) => ({ key, draft: draftOf(value, options) }));
+    const writes = await Promise.all(
+      drafts.map(async ({ key, draft }) => ({ set: await this.#open(key, options), draft })),
+    );
+    const versions = await this.#parts.records.writeMany(writes, this.#budget(options), refuseMoved);
+    return new Map(drafts.map(({ key }, index) => [key, { version: versions[index] ?? 0 }]));
   }
 
   /**
@@ -244,6 +283,28 @@ export class Store {
   }
 
   /**
+   * Brings keys, in bulk, from the previous secrets under the current one: see `secret: { current, previous }`. Keys already
+   * there are passed over, so it can be stopped and started again. Afterwards drop `previous` from the configuration and let
+   * an administrator remove the old secret check.
+   *
+   * @example
+   * const counts = await store.migrateSecret(keys, { onProgress: ({ done }) => console.log(done) });
+   */
+  async migrateSecret(
+    keys: Iterable<string>,
+    options: StoreCallOptions & { onProgress?: (progress: MigrationProgress) => void } = {},
+  ): Promise<MigrationProgress> {
+    const progress: MigrationProgress = { done: 0, moved: 0, already: 0, absent: 0 };
+    for (const key of keys) {
+      const outcome = await this.#parts.records.migrate(await this.#open(key, options), this.#budget(options));
+      progress.done++;
+      progress[outcome]++;
+      options.onProgress?.({ ...progress });
+    }
+    return progress;
+  }
+
+  /**
    * Forgets what this client has seen of a key: the way on after an honest restore of the server from a backup, when
    * `RollbackError` is to be expected.
    */
@@ -254,6 +315,28 @@ export class Store {
   /** Shows the store's names and nothing else. */
   toJSON(): { project: string; store: string } {
     return { project: this.project, store: this.id };
+  }
+
+  async #readMany<T>(
+    keys: Iterable<string>,
+    options: BulkReadOptions,
+    convert: (entry: Entry | null) => T,
+  ): Promise<Map<string, T | TacendaError>> {
+    const names = [...new Set(keys)];
+    const sets = await Promise.all(names.map((key) => this.#open(key, options)));
+    const found = await this.#parts.records.readMany(sets, this.#budget(options));
+    const results = new Map<string, T | TacendaError>();
+    for (const [index, key] of names.entries()) {
+      try {
+        const result = found[index] ?? null;
+        if (TacendaError.is(result)) throw result;
+        results.set(key, convert(entryOf(result)));
+      } catch (error) {
+        if (options.onError !== "collect" || !TacendaError.is(error)) throw error;
+        results.set(key, error);
+      }
+    }
+    return results;
   }
 
   async #writeAfter(
@@ -343,38 +426,6 @@ function checkCondition({ ifVersion }: VersionCondition): void {
 
 function conflict(currentVersion: number, ifVersion: number): ConflictError {
   return new ConflictError(`The key is at version ${currentVersion}, not ${ifVersion}.`, { currentVersion });
-}
-
-function refuseMoved({ state }: VerifiedHead): void {
-  if (state !== RecordState.moved) return;
-  throw new SecretRotatedError("This key has been moved to another secret: use the store's current secret.");
-}
-
-function refuseLive(current: VerifiedHead): void {
-  refuseMoved(current);
-  if (current.state !== RecordState.value || isExpired(current.expiresAt)) return;
-  throw new AlreadyExistsError("The key already has a value: use setValue to overwrite it.");
-}
-
-function entryOf(found: Found): Entry | null {
-  const head = headOf(found);
-  if (found === null || head === null) return null;
-  refuseMoved(head);
-  const expiresAt = head.expiresAt === 0 ? null : new Date(head.expiresAt);
-  const { version } = head;
-  if (found.gone) {
-    return { state: head.state === RecordState.tombstone ? "deleted" : "expired", value: null, version, expiresAt };
-  }
-  const { text, value, metadataObject, sealedAt } = found.record.payload;
-  return {
-    state: "live",
-    value: text ?? value.slice(),
-    version,
-    sealedAt: new Date(sealedAt),
-    expiresAt,
-    metadata: metadataObject,
-    claimed: found.claimed,
-  };
 }
 
 /** Whether a grant, as the server tells it, lets its holder write in the store; for tokens that may write and not read. */

@@ -196,6 +196,13 @@ export class VerifiedRecords {
     return { applied: false, conflicts };
   }
 
+  /** What need not be asked for: fresh in the cache, and nothing newer known. */
+  async readFresh(keys: RecordKeys): Promise<Found> {
+    const keyHash = encodeKeyHash(keys.keyHash);
+    const fresh = this.#cached(keyHash, await this.mark(keys)) && this.#cache?.fresh(keyHash);
+    return fresh === undefined ? null : liveOrGone(fresh);
+  }
+
   /** Reads many, in one request; an error in the place of what could not be read, opened or believed. */
   async readMany(keys: readonly RecordKeys[], options: CallOptions): Promise<(Found | TacendaError)[]> {
     const marks = await Promise.all(keys.map((one) => this.mark(one)));

@@ -17,7 +17,7 @@ import { createLogger, runServer, showRootToken } from "./process.js";
 
 export interface DevFlags extends ServeFlags {
   store: string;
-  envFile?: string;
+  writeEnv?: string;
 }
 
 export async function dev(flags: DevFlags, rootToken: string | undefined): Promise<void> {
@@ -30,7 +30,7 @@ export async function dev(flags: DevFlags, rootToken: string | undefined): Promi
 }
 
 /** Makes what a client needs, and prints it or writes it to the file. Only a new store has a secret that is known here. */
-async function provide(server: RunningServer, { store, envFile }: DevFlags): Promise<void> {
+async function provide(server: RunningServer, { store, writeEnv }: DevFlags): Promise<void> {
   const isNew = (await server.directory.getStore(DEFAULT_PROJECT, store)) === null;
   const token = await makeToken(server, store);
   const secret = isNew ? newSecret() : null;
@@ -38,14 +38,14 @@ async function provide(server: RunningServer, { store, envFile }: DevFlags): Pro
   const prepare = async () => {
     if (isNew) await makeStore(server, store);
   };
-  if (envFile === undefined) {
+  if (writeEnv === undefined) {
     await prepare();
     process.stdout.write(formatEnvironment(environment));
     return;
   }
   // The secret is on the disk before its store exists: no failure leaves a store that nobody has the secret of.
-  await updateEnvFile(envFile, environment, prepare);
-  process.stdout.write(`Listening on ${server.url}; the TACENDA_* lines are in ${resolve(envFile)}\n`);
+  await updateEnvFile(writeEnv, environment, prepare);
+  process.stdout.write(`Listening on ${server.url}; the TACENDA_* lines are in ${resolve(writeEnv)}\n`);
 }
 
 async function makeStore({ directory, keys }: RunningServer, id: string): Promise<void> {

@@ -58,12 +58,8 @@ function createProgram(rootToken: string | undefined): Command {
     .command("dev")
     .description("run the server with a store, a token and a secret, and print them as .env lines")
     .option("--store <id>", "store to make", storeId, "dev")
-    // Node reads --env-file wherever it stands in a command line, and ends when the file is not there yet.
-    .option(
-      "--write-env, --env-file <file>",
-      "write the .env lines to this file instead, keeping its other lines and its secret; " +
-        "use --write-env for a new file, since Node itself refuses --env-file when there is none",
-    )
+    // Not --env-file: Node itself reads that, wherever it stands in a command line.
+    .option("--write-env <file>", "write the .env lines to this file instead, keeping its other lines and its secret")
     .action((flags: DevFlags) => dev(flags, rootToken));
   addServeFlags(serveCommand, "info");
   addServeFlags(devCommand, "warn");

@@ -1,0 +1,272 @@
+/** A wrong secret is an error of its own (N6), and a store's secret can be changed although its keys are hashed (N7). */
+
+import {
+  AlreadyExistsError,
+  ConflictError,
+  type Store,
+  type StoreOptions,
+  SecretRotatedError,
+  WrongSecretError,
+  generateSecret,
+} from "@tacenda/sdk";
+import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
+
+import { type World, meddlingFetch, openWorld } from "../world.js";
+
+let world: World;
+beforeAll(async () => void (world = await openWorld()));
+afterAll(() => world[Symbol.asyncDispose]());
+
+let storeId = "";
+/** Each test has its own, for mismatches are rate-limited per token. */
+let token = "";
+let count = 0;
+beforeEach(async () => {
+  storeId = `secrets-${++count}`;
+  await world.admin.stores.create(storeId);
+  ({ token } = await world.admin.tokens.create("t", [{ stores: ["*"], permissions: ["read", "write", "delete"] }]));
+});
+
+const [first, second, third] = [generateSecret(), generateSecret(), generateSecret()];
+const storeWith = (
+  secret: StoreOptions["secret"],
+  more: StoreOptions & { fetch?: typeof fetch; token?: string } = {},
+): Store => world.client({ fetch: more.fetch, token: more.token ?? token }).getStore(storeId, { ...more, secret });
+
+describe("a wrong secret", () => {
+  test("is told from an absent key, by reads, writes and verify", async () => {
+    await storeWith(first).setValue("k", "v");
+    for (const wrong of [
+      () => storeWith(second).getValue("k"),
+      () => storeWith(second).getValue("other"),
+      () => storeWith(second).setValue("k", "w"),
+      () => storeWith(second).createValue("k", "w"),
+      () => storeWith(second).deleteValue("k"),
+      () => storeWith(second).getValues(["k"]),
+      () => storeWith(second).setValues({ k: "w" }),
+      () => storeWith(second).listVersions("k"),
+      () => storeWith(second).verify(),
+    ]) {
+      await expect(wrong()).rejects.toThrow(WrongSecretError);
+    }
+    expect(await storeWith(first).getValue("k")).toBe("v");
+  });
+
+  test("may also be other iterations, or another stretch", async () => {
+    await storeWith(first).setValue("k", "v");
+    for (const wrong of [
+      () => storeWith(first, { stretch: "store" }).getValue("k"),
+      () => storeWith(first, { iterations: 150_000 }).getValue("k"),
+    ]) {
+      await expect(wrong()).rejects.toThrow(WrongSecretError);
+    }
+    expect(await storeWith(first).getValue("k")).toBe("v");
+  });
+
+  test("may not be wrong where each client may have its own", async () => {
+    await world.admin.stores.update(storeId, { secrets: "any" });
+    await storeWith(first).setValue("k", "1");
+    await storeWith(second).setValue("k", "2");
+    expect([await storeWith(first).getValue("k"), await storeWith(second).getValue("k")]).toEqual(["1", "2"]);
+  });
+
+  test("is asked about once per process, and not at all once a record has opened", async () => {
+    await storeWith(first).setValue("k", "v");
+    let checks = 0;
+    const fetch: typeof globalThis.fetch = async (input, init) => {
+      if ((input as Request).url.endsWith("/secret-check")) checks++;
+      return await globalThis.fetch(input, init);
+    };
+    const store = storeWith(first, { fetch });
+    expect(await store.getValue("k")).toBe("v");
+    const afterFirst = checks;
+    for (const key of ["a", "b", "c"]) expect(await store.getValue(key)).toBeNull();
+    await store.setValue("a", "v");
+    await store.verify();
+    expect([afterFirst, checks]).toEqual([1, 1]);
+  });
+
+  test("of a reader, before anybody wrote, is no error: there is nothing yet", async () => {
+    const reader = await world.admin.tokens.create("r", [{ stores: ["*"], permissions: ["read"] }]);
+    expect(await storeWith(first, { token: reader.token }).getValue("k")).toBeNull();
+    await storeWith(second).setValue("k", "v");
+    await expect(storeWith(first, { token: reader.token }).getValue("k")).rejects.toThrow(WrongSecretError);
+  });
+
+  test("cannot be searched for: mismatches are limited, and then all checks of that token", async () => {
+    await storeWith(first).setValue("k", "v");
+    const codes = new Set<unknown>();
+    for (let guess = 0; guess < 14; guess++) {
+      const error = await storeWith(generateSecret(), {})
+        .getValue("k")
+        .catch((error: unknown) => error);
+      codes.add((error as { code?: unknown }).code);
+    }
+    expect([...codes]).toEqual(["wrong_secret", "overloaded"]);
+    expect(await storeWith(first).getValue("k")).toBe("v");
+  });
+
+  test("does not pass for absence when the check cannot be made", async () => {
+    const fetch: typeof globalThis.fetch = async (input, init) => {
+      if ((input as Request).url.endsWith("/secret-check")) throw new TypeError("fetch failed");
+      return await globalThis.fetch(input, init);
+    };
+    const client = world.client({ fetch, maxAttempts: 1, token }).getStore(storeId, { secret: first });
+    await expect(client.getValue("k")).rejects.toMatchObject({ code: "server_unreachable" });
+    await expect(client.setValue("k", "v")).rejects.toMatchObject({ code: "server_unreachable" });
+    await storeWith(first).setValue("k", "v");
+    // What opens proves the secret without it.
+    expect(await client.getValue("k")).toBe("v");
+  });
+});
+
+describe("changing the secret", () => {
+  const changing = () => storeWith({ current: second, previous: [first] });
+
+  test("values are found under the old secret, moved when read, and closed to the old secret", async () => {
+    await storeWith(first).setValue("k", "v", { metadata: { m: 1 }, expiresIn: "30d" });
+    const before = await storeWith(first).getEntry("k");
+    const moved = await changing().getEntry("k");
+    expect(moved).toMatchObject({ value: "v", metadata: { m: 1 }, version: 1, expiresAt: before?.expiresAt });
+    expect(await storeWith(second).getValue("k")).toBe("v");
+    for (const call of [
+      () => storeWith(first).getValue("k"),
+      () => storeWith(first).setValue("k", "unseen"),
+      () => storeWith(first).createValue("k", "unseen"),
+      () => storeWith(first).deleteValue("k"),
+    ]) {
+      await expect(call()).rejects.toThrow(SecretRotatedError);
+    }
+    expect(await changing().getValue("k")).toBe("v");
+  });
+
+  test("a client that has only the new secret is let in once one that has both was there", async () => {
+    await storeWith(first).setValue("k", "v");
+    await expect(storeWith(second).verify()).rejects.toThrow(WrongSecretError);
+    await changing().verify();
+    await storeWith(second).verify();
+    await storeWith(first).verify();
+    await expect(storeWith(third).verify()).rejects.toThrow(WrongSecretError);
+  });
+
+  test("the first write of a key under the new secret, even of a new key, shuts the old one out", async () => {
+    await storeWith(first).setValue("k", "old");
+    expect(await changing().setValue("k", "new")).toEqual({ version: 1 });
+    await expect(storeWith(first).getValue("k")).rejects.toThrow(SecretRotatedError);
+    expect(await changing().setValue("fresh", "new")).toEqual({ version: 1 });
+    await expect(storeWith(first).setValue("fresh", "unseen")).rejects.toThrow(SecretRotatedError);
+    expect(await changing().getValues(["k", "fresh", "none"])).toEqual(
+      new Map<string, string | null>([
+        ["k", "new"],
+        ["fresh", "new"],
+        ["none", null],
+      ]),
+    );
+  });
+
+  test("many values at once shut it out as well", async () => {
+    await storeWith(first).setValues({ a: "1", b: "2" });
+    await changing().setValues({ a: "3", c: "4" });
+    for (const key of ["a", "c"]) await expect(storeWith(first).getValue(key)).rejects.toThrow(SecretRotatedError);
+    expect([...(await changing().getValues(["a", "b", "c"])).values()]).toEqual(["3", "2", "4"]);
+    await expect(storeWith(first).getValue("b")).rejects.toThrow(SecretRotatedError);
+  });
+
+  test("creating respects what is under the old secret", async () => {
+    await storeWith(first).setValue("k", "v");
+    await expect(changing().createValue("k", "w")).rejects.toThrow(AlreadyExistsError);
+    await storeWith(first).setValue("l", "v");
+    await expect(changing().setValue("l", "w", { ifVersion: 0 })).rejects.toThrow(ConflictError);
+    await storeWith(first).setValue("gone", "v");
+    await storeWith(first).deleteValue("gone");
+    expect(await changing().getEntry("gone")).toMatchObject({ state: "deleted" });
+    expect(await changing().createValue("gone", "again")).toEqual({ version: 1 });
+    await expect(storeWith(first).createValue("gone", "unseen")).rejects.toThrow(SecretRotatedError);
+  });
+
+  test("deleting, destroying, listing and protecting reach what is under the old secret", async () => {
+    const store = storeWith(first);
+    for (const key of ["deleted", "destroyed", "listed", "protected"]) {
+      await store.setValue(key, "1");
+      await store.setValue(key, "2");
+    }
+    await changing().deleteValue("deleted");
+    await changing().destroyValue("destroyed");
+    for (const key of ["deleted", "destroyed"]) expect(await changing().getValue(key)).toBeNull();
+    expect((await changing().listVersions("listed")).map(({ version }) => version)).toEqual([2, 1]);
+    expect(await changing().getValue("listed", { version: 1 })).toBe("1");
+    expect(await changing().restoreVersion("listed", 1)).toEqual({ version: 1 });
+    expect(await changing().getValue("listed")).toBe("1");
+    expect(await changing().setProtected("protected", true)).toBe(true);
+  });
+
+  test("in bulk, resumably, after which the old secret is of no more use", async () => {
+    const store = storeWith(first);
+    const keys = ["a", "b", "c", "d"];
+    for (const key of keys) await store.setValue(key, `value of ${key}`);
+    await store.deleteValue("d");
+    await changing().getValue("a");
+    const seen: number[] = [];
+    const progress = await changing().migrateSecret([...keys, "none"], { onProgress: ({ done }) => seen.push(done) });
+    expect(progress).toEqual({ done: 5, moved: 3, already: 1, absent: 1 });
+    expect(seen).toEqual([1, 2, 3, 4, 5]);
+    expect(await changing().migrateSecret(keys)).toEqual({ done: 4, moved: 0, already: 4, absent: 0 });
+    for (const key of keys)
+      await expect(storeWith(first).createValue(key, "unseen")).rejects.toThrow(SecretRotatedError);
+    for (const key of ["a", "b", "c"]) expect(await storeWith(second).getValue(key)).toBe(`value of ${key}`);
+    expect(await storeWith(second).getValue("d")).toBeNull();
+  });
+
+  test("a move that loses to an old-secret writer starts over and carries the newer value", async () => {
+    await storeWith(first).setValue("k", "older");
+    let raced = false;
+    const fetch = meddlingFetch(async (request, pass) => {
+      if (request.url.endsWith("/batch") && !raced) {
+        raced = true;
+        await storeWith(first).setValue("k", "newer");
+      }
+      return await pass(request);
+    });
+    expect(await storeWith({ current: second, previous: [first] }, { fetch }).getValue("k")).toBe("newer");
+    expect(raced).toBe(true);
+    expect(await storeWith(second).getValue("k")).toBe("newer");
+  });
+
+  test("two movers at once: one moves, both read the value", async () => {
+    await storeWith(first).setValue("k", "v");
+    const values = await Promise.all(Array.from({ length: 6 }, () => changing().getValue("k")));
+    expect(values).toEqual(Array<string>(6).fill("v"));
+    expect((await storeWith(second).getEntry("k"))?.version).toBe(1);
+  });
+
+  test("whatever answer of it is lost, the value is under one of the secrets, and the next call finds it", async () => {
+    for (let lost = 1; lost <= 6; lost++) {
+      const key = `crash-${lost}`;
+      await storeWith(first).setValue(key, "v");
+      // The process ends after the server has carried out its nth request.
+      const fetch = meddlingFetch(async (request, pass, nth) => {
+        if (nth > lost) throw new TypeError("the process is gone");
+        const response = await pass(request);
+        if (nth === lost) throw new TypeError("the process is gone");
+        return response;
+      });
+      const dying = world
+        .client({ fetch, maxAttempts: 1 })
+        .getStore(storeId, { secret: { current: second, previous: [first] } });
+      await dying.migrateSecret([key]).catch(() => undefined);
+      expect(await changing().getValue(key)).toBe("v");
+      expect(await storeWith(second).getValue(key)).toBe("v");
+    }
+  });
+
+  test("twice in a row, with both old secrets given", async () => {
+    await storeWith(first).setValue("k", "v");
+    await storeWith(first).setValue("l", "w");
+    await storeWith({ current: second, previous: [first] }).getValue("k");
+    const store = world.client({ token }).getStore(storeId, { secret: { current: third, previous: [second, first] } });
+    await world.admin.stores.update(storeId, { secrets: "any" });
+    expect(await store.getValue("k")).toBe("v");
+    expect(await store.getValue("l")).toBe("w");
+    await expect(storeWith(second).getValue("k")).rejects.toThrow(SecretRotatedError);
+  });
+});
