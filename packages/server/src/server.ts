@@ -13,6 +13,7 @@ import { checkOptions } from "./check-options.js";
 import { explainRefusal, openDataDirectory, type DataDirectory } from "./data-directory.js";
 import { EnvelopeStore } from "./envelope/envelope-store.js";
 import { StoreKeys } from "./envelope/store-keys.js";
+import { createExpiryPurge } from "./expiry-purge.js";
 import type { AccessEvent } from "./http/dispatch.js";
 import { createNodeServer } from "./http/node-server.js";
 import type { Logger } from "./logger.js";
@@ -24,6 +25,7 @@ import type { Directory } from "./storage/directory.js";
 
 export const DEFAULT_MAX_CONNECTIONS = 1_000;
 const LOOPBACK = "127.0.0.1";
+const EXPIRY_MILLISECONDS = 60_000;
 /** How long requests under way may go on after `close`, in milliseconds. */
 const GRACE_MILLISECONDS = 10_000;
 
@@ -51,6 +53,8 @@ export interface ServerOptions {
   logger?: Logger;
   /** Milliseconds since the epoch; the system's clock by default. */
   now?: () => number;
+  /** How often to look for records that have expired, in milliseconds; every minute by default. */
+  expiryInterval?: number;
   onAccess?: (event: AccessEvent) => void;
 }
 
@@ -80,6 +84,7 @@ const OPTION_NAMES = {
   maxConnections: "optional",
   logger: "optional",
   now: "optional",
+  expiryInterval: "optional",
   onAccess: "optional",
 } as const;
 
@@ -112,6 +117,8 @@ async function run(data: DataDirectory, options: ServerOptions): Promise<Running
 
   const keys = new StoreKeys({ directory, provider });
   const purge = createPurge(database.maintenance, logger);
+  const interval = options.expiryInterval ?? EXPIRY_MILLISECONDS;
+  const expiry = createExpiryPurge({ maintenance: database.maintenance, keys, logger, now, interval });
   const metrics = options.metricsPort === undefined ? undefined : createMetrics();
   const app = createApp({
     records: new EnvelopeStore(database.records, keys),
@@ -128,12 +135,13 @@ async function run(data: DataDirectory, options: ServerOptions): Promise<Running
   });
   // What was destroyed before the last stop may not have been purged to its end.
   purge.start();
+  expiry.start();
 
   const host = options.host ?? LOOPBACK;
   const server = createNodeServer(app, options.maxConnections ?? DEFAULT_MAX_CONNECTIONS);
   const stop = async (listeners: Server[]) => {
     await Promise.all(listeners.map(closeListener));
-    await purge.stop();
+    await Promise.all([purge.stop(), expiry.stop()]);
   };
   const listeners: Server[] = [server];
   const metricsServer = metrics && createMetricsServer(metrics);

@@ -13,6 +13,27 @@ export interface ScannedRow {
 /** Where a scan goes on; null when it is at its end. */
 export type ScanCursor = Omit<ScannedRow, "body"> | null;
 
+/** A version that may have expired; only its seal knows. */
+export interface ExpiringRow extends ScannedRow {
+  /** The hint it was written with, milliseconds since the epoch; never 0. */
+  expiresAt: number;
+}
+
+/** Where a look for expired versions goes on; null when it is at its end. */
+export type ExpiryCursor = Omit<ExpiringRow, "body"> | null;
+
+/** What becomes of a version that may have expired. */
+export interface ExpiryChange extends Omit<ExpiringRow, "body"> {
+  /** The hint from now on: what the seal says, or 0 when only the head is left. */
+  hint: number;
+  /** What takes the place of the body. Absent when the version has not expired. */
+  head?: {
+    body: Uint8Array;
+    /** Data-key version it is encrypted under. */
+    keyVersion: number;
+  };
+}
+
 export interface MaintenanceStore {
   /** Up to `limit` rows in key order, after `cursor`; rows that are to be purged are among them until they are. */
   scan(cursor: ScanCursor, limit: number): Promise<{ rows: ScannedRow[]; next: ScanCursor }>;
@@ -21,6 +42,21 @@ export interface MaintenanceStore {
    * bodies make up `maxBytes`. Returns how many went. 0 means there are none left.
    */
   purgeDestroyed(maxRows: number, maxBytes: number): Promise<number>;
+  /**
+   * Versions whose hint is `now` or earlier, in the order of their hints, after `cursor`: up to `maxRows`, and no more once
+   * their bodies make up `maxBytes`.
+   */
+  findExpiring(
+    now: number,
+    cursor: ExpiryCursor,
+    bounds: { maxRows: number; maxBytes: number },
+  ): Promise<{ rows: ExpiringRow[]; next: ExpiryCursor }>;
+  /**
+   * Makes the changes in one commit. Where a head is left of a record's current version, no earlier one is kept from then
+   * on. A change is left out when the version is gone or has another hint than the change says, or its data-key version
+   * does not accept writes (any more).
+   */
+  changeExpiring(changes: readonly ExpiryChange[]): Promise<void>;
   /**
    * Takes or renews the lease `name` for `owner` until `now + duration` (milliseconds). False when another owner holds it.
    */

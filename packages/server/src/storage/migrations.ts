@@ -22,7 +22,11 @@ export interface SqlTypes {
  * @throws {NewerDatabaseError} when a migration was run that this program does not know; nothing is changed.
  */
 export async function migrate(db: Kysely<Schema>, types: SqlTypes): Promise<void> {
-  const migrations = { "0001_foundation": foundation(types), "0002_bounded_purges": boundedPurges(types) };
+  const migrations = {
+    "0001_foundation": foundation(types),
+    "0002_bounded_purges": boundedPurges(types),
+    "0003_expiry": EXPIRY,
+  };
   await refuseNewer(db, Object.keys(migrations));
   const migrator = new Migrator({ db, provider: { getMigrations: () => Promise.resolve(migrations) } });
   const { error } = await migrator.migrateToLatest();
@@ -187,3 +191,11 @@ function boundedPurges(types: SqlTypes): Migration {
     },
   };
 }
+
+/** Finds what may have expired. Most versions never do, and are not in the index. */
+const EXPIRY: Migration = {
+  async up(db: Kysely<unknown>): Promise<void> {
+    await sql`create index record_versions_expiry
+      on record_versions (expires_at, project, store, record_id, version) where expires_at > 0`.execute(db);
+  },
+};

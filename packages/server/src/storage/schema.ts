@@ -78,7 +78,7 @@ interface RecordVersionsTable {
   key_version: number | null;
   body: Uint8Array;
   created_at: number;
-  /** 0 for never. */
+  /** 0 for never, and when only the head is left. */
   expires_at: number;
 }
 

@@ -4,10 +4,18 @@ import { MAX_VERSION } from "@tacenda/protocol";
 import type { Transaction } from "kysely";
 
 import { plainBytes } from "./bytes.js";
-import type { MaintenanceStore, ScanCursor, ScannedRow } from "./maintenance.js";
+import type {
+  ExpiringRow,
+  ExpiryChange,
+  ExpiryCursor,
+  MaintenanceStore,
+  ScanCursor,
+  ScannedRow,
+} from "./maintenance.js";
 import type { RecordRef } from "./record-store.js";
 import type { Schema } from "./schema.js";
 import { read, type SqlEngine } from "./sql-engine.js";
+import { applyExpiry, selectExpiring } from "./sql-expiry.js";
 import { VersionPurge, isSpent, type Budget } from "./version-purge.js";
 import type { WriteQueue } from "./write-queue.js";
 
@@ -85,6 +93,18 @@ export class SqlMaintenanceStore implements MaintenanceStore {
       await this.#versions.drop(transaction, { project, store, id, upTo: MAX_VERSION }, budget);
     }
     return true;
+  }
+
+  async findExpiring(
+    now: number,
+    cursor: ExpiryCursor,
+    bounds: { maxRows: number; maxBytes: number },
+  ): Promise<{ rows: ExpiringRow[]; next: ExpiryCursor }> {
+    return await read(this.#engine, (db) => selectExpiring(db, now, cursor, bounds));
+  }
+
+  async changeExpiring(changes: readonly ExpiryChange[]): Promise<void> {
+    await this.#queue.run((transaction) => applyExpiry(transaction, changes, this.#versions));
   }
 
   async acquireLease(name: string, owner: string, now: number, duration: number): Promise<boolean> {

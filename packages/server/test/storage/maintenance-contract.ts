@@ -1,10 +1,23 @@
 /** What every database must do for background work; maintenance.ts. */
 
-import { afterEach, beforeEach, expect, test } from "vitest";
+import { afterEach, beforeEach, describe, expect, test } from "vitest";
 
 import type { Database } from "../../src/storage/database.js";
-import type { ScanCursor, ScannedRow } from "../../src/storage/maintenance.js";
-import { createStore, keptVersions, newRef, write, writeLarge, writeVersions, type TestDatabase } from "./world.js";
+import type { ExpiryCursor, ScanCursor, ScannedRow } from "../../src/storage/maintenance.js";
+import type { RecordRef, WriteOperation } from "../../src/storage/record-store.js";
+import {
+  bytes,
+  createStore,
+  keptOf,
+  keptVersions,
+  newRef,
+  write,
+  writeLarge,
+  writeVersions,
+  type TestDatabase,
+} from "./world.js";
+
+const MAX = Number.MAX_SAFE_INTEGER;
 
 export function maintenanceContract(create: () => Promise<TestDatabase>): void {
   let world: TestDatabase;
@@ -135,5 +148,77 @@ export function maintenanceContract(create: () => Promise<TestDatabase>): void {
     const rest = await db.maintenance.scan(next, 100);
     const seen = new Set([...rows, ...rest.rows].map((row) => `${Buffer.from(row.id).toString("hex")}/${row.version}`));
     for (const ref of refs) expect(seen).toContain(`${Buffer.from(ref.id).toString("hex")}/1`);
+  });
+
+  describe("versions that may have expired", () => {
+    const BOUNDS = { maxRows: 100, maxBytes: 1_000_000 };
+    const expiring = (ref: RecordRef, version: number, expiresAt: number, more: Partial<WriteOperation> = {}) =>
+      write(ref, version, { write: { body: bytes(100), createdAt: 1, expiresAt }, ...more });
+
+    test("are found by their hints, in order, within the bounds", async () => {
+      const refs = Array.from({ length: 6 }, () => newRef());
+      // Hints 10, 20 … 50, and never.
+      await db.records.commit(refs.map((ref, index) => expiring(ref, 1, index === 5 ? 0 : (index + 1) * 10)));
+      const hints = async (now: number, bounds = BOUNDS) => {
+        const all: number[][] = [];
+        let cursor: ExpiryCursor = null;
+        do {
+          const { rows, next } = await db.maintenance.findExpiring(now, cursor, bounds);
+          all.push(rows.map(({ expiresAt }) => expiresAt));
+          cursor = next;
+        } while (cursor !== null && all.length < 20);
+        return all;
+      };
+      expect(await hints(9)).toEqual([[]]);
+      expect(await hints(30)).toEqual([[10, 20, 30]]);
+      expect(await hints(MAX)).toEqual([[10, 20, 30, 40, 50]]);
+      expect(await hints(MAX, { maxRows: 2, maxBytes: 1_000_000 })).toEqual([[10, 20], [30, 40], [50]]);
+      expect(await hints(MAX, { maxRows: 100, maxBytes: 101 })).toEqual([[10, 20], [30, 40], [50]]);
+      const { rows } = await db.maintenance.findExpiring(10, null, BOUNDS);
+      const [ref] = refs;
+      expect(rows).toStrictEqual([{ ...ref, version: 1, expiresAt: 10, body: rows[0]?.body }]);
+      expect(rows[0]?.body).toHaveLength(100);
+    });
+
+    test("give way to their heads, and the current one to nothing earlier", async () => {
+      await createStore(db);
+      const [ref, other] = [newRef(), newRef()];
+      for (const version of [1, 2, 3]) await db.records.commit([expiring(ref, version, version * 10)]);
+      for (const version of [1, 2]) await db.records.commit([expiring(other, version, version === 1 ? 10 : 0)]);
+      const head = { body: bytes(5), keyVersion: 1 };
+      const change = (of: RecordRef, version: number) => ({ ...of, version, expiresAt: version * 10, hint: 0, head });
+      await db.maintenance.changeExpiring([change(ref, 3), change(other, 1)]);
+      expect(await keptVersions(db, ref, 3)).toEqual([3]);
+      expect(await keptVersions(db, other, 2)).toEqual([1, 2]);
+      for (const [of, version] of [
+        [ref, 3],
+        [other, 1],
+      ] as const) {
+        expect((await keptOf(db, of, version))?.body).toEqual(head.body);
+      }
+      expect((await db.maintenance.findExpiring(MAX, null, BOUNDS)).rows).toEqual([]);
+      // Versions go on as ever.
+      expect(await db.records.commit([write(ref, 4)])).toEqual({ applied: true });
+      expect(await keptVersions(db, ref, 4)).toEqual([3, 4]);
+    });
+
+    test("keep what is not as the change says, and a body whose key accepts no writes", async () => {
+      await createStore(db);
+      const ref = newRef();
+      await db.records.commit([expiring(ref, 1, 10)]);
+      const before = (await keptOf(db, ref))?.body;
+      const change = { ...ref, version: 1, expiresAt: 10, hint: 0, head: { body: bytes(5), keyVersion: 1 } };
+      await db.maintenance.changeExpiring([
+        { ...change, expiresAt: 11 },
+        { ...change, version: 2 },
+        { ...change, id: bytes(32) },
+        { ...change, head: { ...change.head, keyVersion: 2 } },
+      ]);
+      expect((await keptOf(db, ref))?.body).toEqual(before);
+      await db.maintenance.changeExpiring([{ ...ref, version: 1, expiresAt: 10, hint: 70 }]);
+      expect((await keptOf(db, ref))?.body).toEqual(before);
+      expect((await db.maintenance.findExpiring(69, null, BOUNDS)).rows).toEqual([]);
+      expect((await db.maintenance.findExpiring(70, null, BOUNDS)).rows).toHaveLength(1);
+    });
   });
 }
