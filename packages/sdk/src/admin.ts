@@ -118,6 +118,14 @@ class Stores {
     await this.#api.send("DELETE", this.#pathOf(id, options), undefined, options);
   }
 
+  /**
+   * Forgets which secrets the store's clients use; the next writer registers its own. For the end of a change of secret, when
+   * no client has the old one any more. @throws {StoreNotFoundError}
+   */
+  async forgetSecretChecks(id: string, options: ProjectCallOptions = {}): Promise<void> {
+    await this.#api.send("DELETE", `${this.#pathOf(id, options)}/secret-check`, undefined, options);
+  }
+
   #path(options: ProjectCallOptions): string {
     return `v1/projects/${checkId("project", options.project ?? this.#project)}/stores`;
   }

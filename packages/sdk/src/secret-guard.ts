@@ -71,13 +71,20 @@ export class SecretGuard {
   /** False when nothing is registered. */
   async #check({ current, previous }: KeySources): Promise<boolean> {
     const check = await this.#keys.secretCheck(current);
+    // A record may have opened meanwhile.
+    if (this.#verdicts.get(sourceId(current))?.verdict === PROVEN) return true;
     // First as a holder of a previous secret, for mismatches are rate-limited, and many processes may start at once.
+    let mayNotRegister = false;
     for (const source of previous) {
       const known = await this.#keys.secretCheck(source);
-      if ((await this.#api.compare(current, concat(known, check), {})) === "matches") return true;
+      const verdict = await this.#api.compare(current, concat(known, check), {});
+      if (verdict === "matches") return true;
+      mayNotRegister ||= verdict === "unregistered";
     }
     const verdict = await this.#api.compare(current, concat(check), {});
     if (verdict !== "differs") return verdict === "matches";
+    // A reader that knows the store's secret, and waits for a writer to register the new one.
+    if (mayNotRegister) return false;
     throw new WrongSecretError(
       "The store's other clients use another secret, or other `iterations` or another `stretch`: check TACENDA_SECRET and " +
         "these options. Nothing was written.",

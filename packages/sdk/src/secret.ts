@@ -10,7 +10,10 @@ import { ConfigurationError, WeakSecretError } from "./errors.js";
 /** What only the caller knows: text of at least 32 characters, or at least 32 bytes. */
 export type SecretInput = string | Uint8Array;
 
-/** A store's new secret, and those it replaces: values under those are still found, and moved when they are. */
+/**
+ * A store's new secret, and those it replaces: values under those are still found, and moved when they are. To move and to write
+ * takes the permissions read, write and delete; a token that may only read finds values where they are.
+ */
 export interface ChangingSecret {
   current: SecretInput;
   previous: readonly SecretInput[];

@@ -8,7 +8,7 @@ import { MAX_BATCH_VALUES, RecordState, type RecordAttributes, type VersionInfo 
 import { orAborted } from "./concurrency.js";
 import type { RecordKeys } from "./crypto/derive.js";
 import type { VerifiedHead } from "./crypto/record.js";
-import { TacendaError } from "./errors.js";
+import { PermissionDeniedError, TacendaError } from "./errors.js";
 import type { CallOptions } from "./http/record-api.js";
 import type { KeyCache } from "./key-cache.js";
 import { inRounds } from "./rounds.js";
@@ -182,7 +182,9 @@ export class StoreRecords {
     const { found, keys } = await this.#readAbsentFrom(set, call);
     if (found === null) return "absent";
     if (keys === set.current) return "moved";
-    // What lives has been moved, so this is gone. Its tombstone moves too, or the old secret could write here again unseen.
+    if (!found.gone)
+      throw new PermissionDeniedError("Moving keys to another secret needs the permissions read, write and delete.");
+    // Its tombstone moves too, or the old secret could write here again unseen.
     const written = await this.write(set, 0, TOMBSTONE, call);
     return "version" in written ? "moved" : "already";
   }
@@ -224,30 +226,34 @@ export class StoreRecords {
       for (const located of await this.#locatePrevious(set, call)) {
         const { found, keys } = located;
         if (found === null) continue;
-        if (isMoved(found) || (!found.gone && (await this.#move(set, keys, found, call)))) {
-          // Never the old value: what was moved may have been written anew since.
-          const moved = await this.#records.read(set.current, call);
-          if (moved !== null) return { done: { found: moved, keys: set.current } };
-          continue;
-        }
-        // Deleted or expired under the old secret; or another client was faster, and all begins again.
-        return found.gone ? { done: located } : { outrunBy: 0 };
+        const outcome = isMoved(found) ? "moved" : found.gone ? "stays" : await this.#move(set, keys, found, call);
+        // Deleted or expired, or this token may not move it.
+        if (outcome === "stays") return { done: located };
+        if (outcome === "outrun") return { outrunBy: 0 };
+        // Never the old value: what was moved may have been written anew since.
+        const moved = await this.#records.read(set.current, call);
+        if (moved !== null) return { done: { found: moved, keys: set.current } };
       }
       return { done: { found: null, keys: set.current } };
     });
   }
 
-  /** False when another writer was faster. */
-  async #move(set: KeySet, old: RecordKeys, { record }: LiveRecord, call: CallOptions): Promise<boolean> {
+  /** Moves a value under the current secret. `outrun`: another writer was faster; `stays`: this token may not. */
+  async #move(
+    set: KeySet,
+    old: RecordKeys,
+    { record }: LiveRecord,
+    call: CallOptions,
+  ): Promise<"moved" | "outrun" | "stays"> {
     const { expiresAt, payload, version } = record;
-    const result = await this.#records.writeBatch(
-      [
-        { keys: set.current, previous: 0, draft: { state: RecordState.value, expiresAt, payload } },
-        { keys: old, previous: version, draft: MOVED, purgeEarlier: true },
-      ],
-      call,
-    );
-    return result.applied;
+    const value = { keys: set.current, previous: 0, draft: { state: RecordState.value, expiresAt, payload } };
+    const mark = { keys: old, previous: version, draft: MOVED, purgeEarlier: true };
+    try {
+      return (await this.#records.writeBatch([value, mark], call)).applied ? "moved" : "outrun";
+    } catch (error) {
+      if (TacendaError.is(error, "permission_denied")) return "stays";
+      throw error;
+    }
   }
 
   async #locatePrevious(set: KeySet, call: CallOptions): Promise<Located[]> {
