@@ -20,13 +20,13 @@ export async function run(folder: string, command: string, ...args: string[]): P
   }
 }
 
-/** Packs all packages below `folder`, installs them in a project there, and gives the project's folder. */
-export async function installPacked(folder: string): Promise<string> {
+/** Packs packages, all unless named, below `folder`, installs them in a project there, and gives the project's folder. */
+export async function installPacked(folder: string, packages: readonly string[] = PACKAGES): Promise<string> {
   const packs = join(folder, "packs");
   const project = join(folder, "project");
   await mkdir(packs);
   await mkdir(project);
-  const workspaces = PACKAGES.flatMap((name) => ["-w", `packages/${name}`]);
+  const workspaces = packages.flatMap((name) => ["-w", `packages/${name}`]);
   await run(ROOT, "npm", "pack", ...workspaces, "--pack-destination", packs);
   const tarballs = (await readdir(packs)).map((name) => join(packs, name));
   await writeFile(join(project, "package.json"), JSON.stringify({ name: "consumer", private: true, type: "module" }));

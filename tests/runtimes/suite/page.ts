@@ -1,0 +1,5 @@
+/** Entry for browsers: the page comes from the desk. */
+
+import { perform } from "./perform.ts";
+
+await perform(location.origin);
