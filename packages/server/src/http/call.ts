@@ -35,7 +35,7 @@ export interface StoreKeyMaker {
 }
 
 /** Turns a secret check of 32 bytes into what is kept of it. */
-export interface SecretCheckBlinder {
+interface SecretCheckBlinder {
   blindSecretCheck(check: Uint8Array): Uint8Array;
 }
 

@@ -11,7 +11,7 @@ const MESSAGES: Record<ErrorCode, string> = {
   record_inactive: "The record is inactive. Activate it before reading it.",
   not_found: "There is nothing here that this token can reach. Check the path, the project and the store.",
   record_not_found: "There is no such record, or the version is not kept.",
-  secret_unregistered: "No secret is registered for this store yet.",
+  secret_unregistered: "The secret is not registered for this store yet. Write with it once, with a token that may.",
   request_timeout: "The request took too long to arrive. Send it again.",
   already_exists: "The id is taken. Choose another one.",
   id_retired: "The id belonged to something that was destroyed and is never used again. Choose another one.",

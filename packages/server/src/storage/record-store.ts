@@ -41,7 +41,7 @@ export interface StoredRecord {
 }
 
 /** A kept version without its body. */
-export interface VersionSummary {
+interface VersionSummary {
   version: number;
   /** Milliseconds since the epoch. */
   createdAt: number;

@@ -78,7 +78,7 @@ describe("comparing", () => {
   });
 
   test("keeps only what the database's reader cannot compare", async () => {
-    const check = newCheck();
+    const check = Buffer.from(newCheck());
     await put(writer, check);
     await put(writer, check, "two");
     const [one, two] = await Promise.all(["one", "two"].map((store) => world.directory.secretChecks("default", store)));
