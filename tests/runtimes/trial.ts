@@ -12,7 +12,7 @@ import { ROOT } from "../consumers/packed.ts";
 import { closedUrl, openDesk } from "./desk.ts";
 import type { Installed, Runtime, Site } from "./runtimes.ts";
 import type { Outcome } from "./suite/plan.ts";
-import { SHARED_STORE, openStoreOf, storeOf } from "./suite/stores.ts";
+import { SHARED_STORE, changingStoreOf, openStoreOf, storeOf } from "./suite/stores.ts";
 import type { VectorCase } from "./suite/vector-case.ts";
 import type { Row } from "./table.ts";
 
@@ -57,7 +57,7 @@ export async function openTrial(dataDir: string, project: string): Promise<Trial
   const environment = { TACENDA_URL: url, TACENDA_TOKEN: token, TACENDA_SECRET: common.secret };
 
   async function judge(name: string, runtime: Runtime, installed: Installed): Promise<Outcome> {
-    await admin.stores.create(storeOf(name));
+    for (const id of [storeOf(name), changingStoreOf(name)]) await admin.stores.create(id);
     await admin.stores.create(openStoreOf(name), { secrets: "any" });
     const reported = desk.expect({ ...common, runtime: name, hasEnvironment: runtime.hasEnvironment });
     const outcome = await runSuite(installed, { project, deskUrl: desk.url, environment }, reported);

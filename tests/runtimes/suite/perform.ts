@@ -2,6 +2,7 @@
 
 import { failureCases } from "./cases/failures.ts";
 import { hygieneCases } from "./cases/hygiene.ts";
+import { secretCases } from "./cases/secrets.ts";
 import { valueCases } from "./cases/values.ts";
 import { vectorCases } from "./cases/vectors.ts";
 import { type Case, createContext } from "./context.ts";
@@ -26,7 +27,14 @@ export async function perform(deskUrl: string): Promise<void> {
 
 async function runAll(plan: Plan): Promise<Outcome> {
   const context = createContext(plan);
-  const cases = [...valueCases, ...failureCases, ...hygieneCases, ...interopCases, ...vectorCases(plan)];
+  const cases = [
+    ...valueCases,
+    ...secretCases,
+    ...failureCases,
+    ...hygieneCases,
+    ...interopCases,
+    ...vectorCases(plan),
+  ];
   const failures: Failure[] = [];
   for (const { name, run } of cases) {
     try {

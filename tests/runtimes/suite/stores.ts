@@ -8,6 +8,11 @@ export function storeOf(runtime: string): string {
   return `of-${runtime}`;
 }
 
+/** A runtime's store whose secret changes. */
+export function changingStoreOf(runtime: string): string {
+  return `of-${runtime}-changing`;
+}
+
 /** A runtime's store with `secrets: "any"`. */
 export function openStoreOf(runtime: string): string {
   return `of-${runtime}-any`;

@@ -149,6 +149,25 @@ export const valueCases: Case[] = [
     },
   },
   {
+    name: "many values in one request, absent ones and bytes among them",
+    async run({ store }) {
+      const values = Array.from({ length: 20 }, (_, index): [string, string] => [`bulk:${index}`, `value ${index}`]);
+      const written = await store().setValues([...values, ["bulk:bytes", pattern(10)]]);
+      equal(
+        [...written.values()].map(({ version }) => version),
+        Array.from({ length: 21 }, () => 1),
+      );
+      const keys = values.map(([key]) => key);
+      equal([...(await store().getValues([...keys, "bulk:absent"]))], [...values, ["bulk:absent", null]]);
+      await failing("not_text", () => store().getValues(["bulk:bytes"]));
+      const collected = await store().getValues(["bulk:bytes", "bulk:0"], { onError: "collect" });
+      equal(collected.get("bulk:0"), "value 0");
+      equal((collected.get("bulk:bytes") as { code?: string }).code, "not_text");
+      await failing("value_too_large", () => store().setValues({ "bulk:0": "w", "bulk:1": "x".repeat(1_048_577) }));
+      equal(await store().getValue("bulk:0"), "value 0");
+    },
+  },
+  {
     name: "many cold keys at once, and many callers of one",
     async run({ store }) {
       const keys = Array.from({ length: 12 }, (_, index) => `many:${index}`);
