@@ -182,7 +182,7 @@ function spyingFetch() {
     const { pathname } = new URL(request.url);
     const [, hash] = /\/records\/([\w-]{43})$/.exec(pathname) ?? [];
     if (hash !== undefined) keyHashes.add(hash);
-    if (request.method === "PUT") {
+    if (request.method === "PUT" && hash !== undefined) {
       if (!written.includes(pathname)) written.push(pathname);
       records.push(new Uint8Array(await request.clone().arrayBuffer()));
     }

@@ -74,7 +74,7 @@ export class NotTextError extends TacendaError {
 }
 
 /** Options of the errors that leave it open what became of a request. */
-export interface NoAnswerOptions extends TacendaErrorOptions {
+interface NoAnswerOptions extends TacendaErrorOptions {
   mayHaveHappened?: boolean;
 }
 
