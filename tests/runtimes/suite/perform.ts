@@ -28,9 +28,9 @@ export async function perform(deskUrl: string): Promise<void> {
 async function runAll(plan: Plan): Promise<Outcome> {
   const context = createContext(plan);
   const cases = [
+    ...failureCases,
     ...valueCases,
     ...secretCases,
-    ...failureCases,
     ...hygieneCases,
     ...interopCases,
     ...vectorCases(plan),
