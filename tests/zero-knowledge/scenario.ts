@@ -115,6 +115,29 @@ async function administrate(actors: Actors): Promise<Evidence["tokens"]> {
   return { live: live.token, revoked: revoked.token };
 }
 
+/** Everything else a store can do: many at once, versions, deletion, expiry, attributes, a cache, a change of secret. */
+async function useWholeDataPlane(client: Tacenda, { store: id, secret, wrongSecret, key, value, metadata }: Canaries) {
+  const store = client.getStore(id, { secret, cache: { ttl: "1m" } });
+  const many = [`${key} 1`, `${key} 2`];
+  await store.setValues(
+    many.map((name) => [name, value] as const),
+    { metadata: { m: metadata }, expiresIn: "30d" },
+  );
+  await store.getValues([...many, `${key} 3`]);
+  await store.getEntries(many, { onError: "collect" });
+  await store.setProtected(`${key} 1`, true);
+  await store.setActive(`${key} 1`, false);
+  await store.setActive(`${key} 1`, true);
+  await store.deleteValue(`${key} 2`);
+  await store.listVersions(`${key} 2`);
+  await store.restoreVersion(`${key} 2`, 1);
+  await store.destroyValue(`${key} 2`);
+  const changing = client.getStore(id, { secret: { current: `${wrongSecret}, changed`, previous: [secret] } });
+  await store.setValue(`${key} 4`, value);
+  const { moved } = await changing.migrateSecret([`${key} 4`]);
+  if (moved !== 1) throw new Error("The key was not moved to the new secret.");
+}
+
 /** What a backend does, and everything that goes wrong for it. Gives the objects it holds. */
 async function useStore(actors: Actors, tokens: Evidence["tokens"]): Promise<unknown[]> {
   const { url, fetch, canaries } = actors;
@@ -129,6 +152,7 @@ async function useStore(actors: Actors, tokens: Evidence["tokens"]): Promise<unk
   if ((await store.getValue(key)) !== value) throw new Error("The value did not come back.");
   await store.getEntry(key);
   await store.setValue(`${key}, as bytes`, Buffer.from(value));
+  await useWholeDataPlane(client, canaries);
 
   if ((await other.getValue(key)) !== null) throw new Error("Another secret found the key.");
   await fails(actors, "not_text", () => store.getValue(`${key}, as bytes`));
