@@ -19,7 +19,7 @@ const PREFLIGHT: Reply = {
 export function corsHeaders(origin: string): Record<string, string> {
   return {
     "access-control-allow-origin": origin,
-    "access-control-expose-headers": ["etag", ...Object.values(HEADERS)].join(", "),
+    "access-control-expose-headers": ["etag", "retry-after", ...Object.values(HEADERS)].join(", "),
   };
 }
 
