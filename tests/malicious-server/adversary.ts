@@ -1,6 +1,6 @@
 /**
  * A fully malicious server: the real one, and before it somebody who sees every exchange, keeps all of it, and answers as
- * they please. He knows no secret. threats.md's adversary (b); what clients do then is in spec/record.md § Opening, § Marks, § Writing.
+ * they please. What it lacks is the secret. What clients must make of it is in spec/record.md § Opening, § Marks, § Writing.
  */
 
 import { randomBytes } from "node:crypto";
@@ -31,7 +31,9 @@ export interface Exchange extends Sent {
 /** What the adversary does with a request. Throws what `fetch` throws when the network breaks. */
 export type Mutator = (sent: Sent, adversary: Adversary) => Promise<Snapshot | Response> | Snapshot | Response;
 
-/** Requests of one record are told apart from all others by this. */
+/** Requests for records are told apart from all others by this. */
+const RECORDS_PATH = /\/records\/|\/batch$/;
+/** The part of a path that names a record. */
 const RECORD_PATH = /\/records\/[A-Za-z0-9_-]{43}(?=$|\/)/;
 
 export class Adversary {
@@ -54,7 +56,7 @@ export class Adversary {
   /** What clients get for their `fetch`. */
   readonly fetch: typeof globalThis.fetch = async (input, init) => {
     const request = new Request(input, init);
-    if (!RECORD_PATH.test(new URL(request.url).pathname)) return await globalThis.fetch(request);
+    if (!RECORDS_PATH.test(new URL(request.url).pathname)) return await globalThis.fetch(request);
     const body = new Uint8Array(await request.arrayBuffer());
     const sent: Sent = { method: request.method, url: new URL(request.url), headers: request.headers, body };
     const exchange: Exchange = { ...sent, answer: "failed" };
@@ -146,7 +148,7 @@ export function recordOf(url: URL | string): string {
 }
 
 /** As a `fetch` would give it. */
-export function responseOf({ status, headers, bytes }: Snapshot): Response {
+function responseOf({ status, headers, bytes }: Snapshot): Response {
   const given = new Headers(headers);
   given.delete("content-length");
   const bodiless = [101, 103, 204, 205, 304].includes(status) || bytes.length === 0;

@@ -10,7 +10,7 @@ import { type Sdk, loadSdk } from "./sdk.js";
 /** Milliseconds for a call: not so few that an honest answer comes too late on a busy machine. */
 export const TIMEOUT = 5_000;
 
-export interface Client {
+interface Client {
   /** The store "user-tokens", then the store "other". */
   stores: readonly [Store, Store];
 }
@@ -25,6 +25,12 @@ export interface Arena {
   secrets: readonly string[];
   /** A key that nobody has used. */
   freshKey(): string;
+}
+
+/** Something a malicious server does. `run` throws when it succeeds. */
+export interface Attack {
+  name: string;
+  readonly run: (arena: Arena) => Promise<void> | void;
 }
 
 /** A server for the tests of a file, and arenas on it. */

@@ -1,4 +1,4 @@
-/** A server that attacks each defence of the client by itself; threats.md, spec/record.md § Opening, § Marks, § Writing. */
+/** A server that attacks each defence of the client by itself; spec/record.md § Opening, § Marks, § Writing. */
 
 import { afterAll, beforeAll, test } from "vitest";
 

@@ -1,14 +1,13 @@
 /**
  * Records that differ from a good one in one way each, some of them sealed under the right keys. All of them must fail alike:
- * the same error and message, after the same requests; spec/record.md § Opening, threats.md T12.
+ * the same error and message, after the same requests; spec/record.md § Opening.
  */
 
 import { type Place, derive, lp, padded, sealPayload, u64, u8 } from "../reference/reference.js";
 import { expect } from "vitest";
 
 import type { World } from "../world.js";
-import type { Arena } from "./arena.js";
-import type { Attack } from "./attacks.js";
+import type { Arena, Attack } from "./arena.js";
 import { REGION_NAMES, flipped } from "./mutators.js";
 
 const SEALED_AT = 1_800_000_000_000;

@@ -1,4 +1,4 @@
-/** Whatever is wrong with a record, the caller and the server learn the same of it; spec/record.md § Opening, threats.md T12. */
+/** Whatever is wrong with a record, the caller and the server learn the same of it; spec/record.md § Opening. */
 
 import { afterAll, beforeAll, expect, test } from "vitest";
 

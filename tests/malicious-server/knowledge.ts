@@ -1,6 +1,6 @@
 /**
  * What is true of one key, whatever the server does: the records that holders of the secret have sealed for it, and what
- * each client has seen of them. It judges each outcome by the master property of threats.md; spec/record.md § Marks, § Writing.
+ * each client has seen of them. It judges each outcome by the master property; spec/record.md § Marks, § Writing.
  */
 
 import type { Entry, TacendaError } from "@tacenda/sdk";

@@ -1,5 +1,5 @@
 /**
- * The master property of threats.md: every read gives a value that some holder of the secret wrote to that very key, no older
+ * The master property: every read gives a value that some holder of the secret wrote to that very key, no older
  * than what this client has seen, or throws a typed error; never another value. TACENDA_SEQUENCES says how many sequences.
  */
 

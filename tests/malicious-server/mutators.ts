@@ -1,4 +1,4 @@
-/** What a malicious server can do with one request, by name. `n` picks among the variants; threats.md § adversary (b). */
+/** What a malicious server can do with one request, by name. `n` picks among the variants; what clients must make of it is in spec/record.md § Marks. */
 
 import { randomBytes } from "node:crypto";
 

@@ -1,6 +1,6 @@
 /**
- * Shows that this suite can fail: with each bug planted in a copy of the SDK, some attack succeeds. TACENDA_SEQUENCES also
- * sets how many random sequences are tried on each bug; without it none are, for the attacks suffice.
+ * Shows that this suite can fail: with each bug planted in a copy of the SDK, some attack of spec/record.md § Opening, § Marks
+ * or § Writing succeeds. With TACENDA_SEQUENCES set, some random sequences are tried on each bug as well.
  */
 
 import { mkdtemp, rm } from "node:fs/promises";
@@ -13,13 +13,13 @@ import { afterAll, beforeAll, expect, test } from "vitest";
 import type { Edit } from "../seeded-server.js";
 import { openArenas, withoutJitter } from "./arena.js";
 import { ATTACKS } from "./attacks.js";
-import { CORRUPTIONS_ATTACK } from "./corruptions.js";
 import { loadSeededSdk } from "./sdk.js";
 import { SEEDED_BUGS } from "./seeded-bugs.js";
 import { runSequence, sequences } from "./sequences.js";
 import { within } from "./within.js";
 
-const SEQUENCES = Number(process.env.TACENDA_SEQUENCES ?? 0);
+/** Not every bug shows in random sequences, so they get a few only. */
+const SEQUENCES = Math.floor(Number(process.env.TACENDA_SEQUENCES ?? 0) / 20);
 /** Milliseconds in which an attack fails or succeeds. */
 const ATTACK_LIMIT = 5_000;
 
@@ -38,7 +38,7 @@ async function attackCopy(edits: readonly Edit[]): Promise<string[]> {
   try {
     const caught: string[] = [];
     const arena = await arenas.arena(await loadSeededSdk(folder, edits));
-    for (const { name, run } of [...ATTACKS, CORRUPTIONS_ATTACK]) {
+    for (const { name, run } of ATTACKS) {
       const attack = Promise.resolve().then(() => run(arena));
       await within(ATTACK_LIMIT, attack).catch(() => caught.push(name));
       arena.adversary.forget();

@@ -182,6 +182,25 @@ export const SEEDED_BUGS: readonly SeededBug[] = [
       { find: "if (answer.resent) throw outcomeUnknown();\n    return { current };", replace: "return { current };" },
     ],
   },
+  {
+    name: "a batch in doubt is sealed again",
+    edits: [
+      {
+        find: "if (answer.resent) throw outcomeUnknown();\n    return { applied: false, conflicts };",
+        replace: "return { applied: false, conflicts };",
+      },
+    ],
+  },
+  {
+    name: "results of a batch not counted",
+    edits: [{ find: "Array.isArray(results) && results.length === reads.length", replace: "Array.isArray(results)" }],
+  },
+  {
+    name: "versions of a batch's acknowledgement not compared",
+    edits: [
+      { find: "records.every(({ version }, index) => version === versions[index])", replace: "records.length > 0" },
+    ],
+  },
   { name: "redirects followed", edits: [{ find: 'redirect: "manual",', replace: 'redirect: "follow",' }] },
   { name: "bodies of any length", edits: [without("      if (length > maxBytes) return null;\n")] },
   {

@@ -1,6 +1,6 @@
 /**
  * Random sequences of calls, by several clients on a few keys, before a server that lies now and then; after each call the
- * master property of threats.md is checked. As long as the server has not lied, it must also have been of use.
+ * master property is checked; spec/record.md § Marks. As long as the server has not lied, it must also have been of use.
  */
 
 import type { Store } from "@tacenda/sdk";
