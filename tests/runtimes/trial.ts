@@ -5,13 +5,13 @@ import { join } from "node:path";
 import { pathToFileURL } from "node:url";
 
 import { generateSecret } from "@tacenda/sdk";
-import { TacendaAdmin } from "@tacenda/sdk/admin";
+import { type Grant, TacendaAdmin } from "@tacenda/sdk/admin";
 import { startServer } from "@tacenda/server";
 
 import { ROOT } from "../consumers/packed.ts";
 import { closedUrl, openDesk } from "./desk.ts";
 import type { Installed, Runtime, Site } from "./runtimes.ts";
-import type { Outcome } from "./suite/plan.ts";
+import type { Outcome, Plan } from "./suite/plan.ts";
 import { SHARED_STORE, changingStoreOf, openStoreOf, storeOf } from "./suite/stores.ts";
 import type { VectorCase } from "./suite/vector-case.ts";
 import type { Row } from "./table.ts";
@@ -21,6 +21,8 @@ const ROOT_TOKEN = "root-token-of-the-runtimes-0123456789";
 const VECTOR_TYPES = ["record", "derive", "generated-secret"];
 /** Milliseconds for one runtime's whole suite. */
 const SUITE_LIMIT = 180_000;
+
+type Permission = Grant["permissions"][number];
 
 /** What the suite's samples.js exports. */
 type Samples = typeof import("./suite/samples.ts");
@@ -37,12 +39,10 @@ export async function openTrial(dataDir: string, project: string): Promise<Trial
   const { url } = server;
   const admin = new TacendaAdmin({ url, token: ROOT_TOKEN });
   await admin.stores.create(SHARED_STORE);
-  const { token } = await admin.tokens.create("all", [{ stores: ["*"], permissions: ["read", "write", "delete"] }]);
-  const { token: readerToken } = await admin.tokens.create("reader", [{ stores: ["*"], permissions: ["read"] }]);
+  const mint = async (permissions: Permission[]) =>
+    (await admin.tokens.create("runtimes", [{ stores: ["*"], permissions }])).token;
   const common = {
     url,
-    token,
-    readerToken,
     secret: generateSecret(),
     closedUrl: await closedUrl(),
     redirectingUrl: `${desk.url}/redirecting`,
@@ -52,14 +52,23 @@ export async function openTrial(dataDir: string, project: string): Promise<Trial
   };
   // This process is a Node too, and uses the packed SDK for what all runtimes read and write.
   const samples = (await import(pathToFileURL(join(project, "samples.js")).href)) as Samples;
-  const shared = () => samples.sharedStore(common);
+  const token = await mint(["read", "write", "delete"]);
+  const shared = () => samples.sharedStore({ ...common, token });
   await samples.writeSamples(shared(), "node");
-  const environment = { TACENDA_URL: url, TACENDA_TOKEN: token, TACENDA_SECRET: common.secret };
 
   async function judge(name: string, runtime: Runtime, installed: Installed): Promise<Outcome> {
     for (const id of [storeOf(name), changingStoreOf(name)]) await admin.stores.create(id);
     await admin.stores.create(openStoreOf(name), { secrets: "any" });
-    const reported = desk.expect({ ...common, runtime: name, hasEnvironment: runtime.hasEnvironment });
+    // Tokens of its own: the server limits how often one token may come with a wrong secret.
+    const plan: Plan = {
+      ...common,
+      runtime: name,
+      token: await mint(["read", "write", "delete"]),
+      readerToken: await mint(["read"]),
+      hasEnvironment: runtime.hasEnvironment,
+    };
+    const environment = { TACENDA_URL: url, TACENDA_TOKEN: plan.token, TACENDA_SECRET: plan.secret };
+    const reported = desk.expect(plan);
     const outcome = await runSuite(installed, { project, deskUrl: desk.url, environment }, reported);
     return await counting(outcome, "Node reads what it wrote", () => samples.readSamples(shared(), name));
   }
