@@ -299,3 +299,14 @@ describe("changing the secret", () => {
     await expect(storeWith(second).getValue("k")).rejects.toThrow(SecretRotatedError);
   });
 });
+
+test("a call's timeout ends its wait for the check, though other calls may wait longer", async () => {
+  const fetch: typeof globalThis.fetch = async (input, init) =>
+    (input as Request).url.endsWith("/secret-check")
+      ? await new Promise(() => undefined)
+      : await globalThis.fetch(input, init);
+  const store = world.client({ fetch, token, timeout: 60_000 }).getStore(storeId, { secret: first });
+  for (const call of [() => store.setValue("k", "v", { timeout: 200 }), () => store.getValue("k", { timeout: 200 })]) {
+    await expect(call()).rejects.toMatchObject({ code: "request_timeout", mayHaveHappened: false });
+  }
+});

@@ -4,7 +4,7 @@
  */
 
 import { concat } from "./crypto/bytes.js";
-import { WrongSecretError } from "./errors.js";
+import { ConfigurationError, WrongSecretError } from "./errors.js";
 import type { SecretCheckApi } from "./http/secret-check-api.js";
 import { type KeyCache, type KeySource, sourceId } from "./key-cache.js";
 import { LruMap } from "./lru-map.js";
@@ -23,6 +23,7 @@ const VERDICT_LIFETIME = 60_000;
 export class SecretGuard {
   readonly #api: SecretCheckApi;
   readonly #keys: KeyCache;
+  #checks = new AbortController();
   /** Verdicts by source; `until` is milliseconds of the process's own clock. */
   readonly #verdicts = new LruMap<string, { until: number; verdict: Promise<void> }>(MAX_STORES);
 
@@ -64,12 +65,16 @@ export class SecretGuard {
     this.#verdicts.set(sourceId(current), { until: Infinity, verdict: PROVEN });
   }
 
+  /** Forgets all verdicts and ends the checks under way. */
   clear(): void {
     this.#verdicts.clear();
+    this.#checks.abort(new ConfigurationError("The client was closed while a secret was being checked."));
+    this.#checks = new AbortController();
   }
 
   /** False when nothing is registered. */
   async #check({ current, previous }: KeySources): Promise<boolean> {
+    const { signal } = this.#checks;
     const check = await this.#keys.secretCheck(current);
     // A record may have opened meanwhile.
     if (this.#verdicts.get(sourceId(current))?.verdict === PROVEN) return true;
@@ -77,11 +82,11 @@ export class SecretGuard {
     let mayNotRegister = false;
     for (const source of previous) {
       const known = await this.#keys.secretCheck(source);
-      const verdict = await this.#api.compare(current, concat(known, check), {});
+      const verdict = await this.#api.compare(current, concat(known, check), { signal });
       if (verdict === "matches") return true;
       mayNotRegister ||= verdict === "unregistered";
     }
-    const verdict = await this.#api.compare(current, concat(check), {});
+    const verdict = await this.#api.compare(current, concat(check), { signal });
     if (verdict !== "differs") return verdict === "matches";
     // A reader that knows the store's secret, and waits for a writer to register the new one.
     if (mayNotRegister) return false;

@@ -8,7 +8,7 @@ import { MAX_BATCH_VALUES, RecordState, type RecordAttributes, type VersionInfo 
 import { orAborted } from "./concurrency.js";
 import type { RecordKeys } from "./crypto/derive.js";
 import type { VerifiedHead } from "./crypto/record.js";
-import { PermissionDeniedError, TacendaError } from "./errors.js";
+import { PermissionDeniedError, RequestTimeoutError, TacendaError } from "./errors.js";
 import type { CallOptions } from "./http/record-api.js";
 import type { KeyCache } from "./key-cache.js";
 import { inRounds } from "./rounds.js";
@@ -52,9 +52,22 @@ export class StoreRecords {
     return { key, sources, current: keys instanceof Promise ? await orAborted(keys, signal) : keys };
   }
 
-  /** Resolves when the secret is known to be the store's. @throws {WrongSecretError} */
-  async requireSecret(sources: KeySources, signal: AbortSignal | undefined): Promise<void> {
-    await orAborted(this.#guard.require(sources), signal);
+  /** Resolves when the secret is known to be the store's. @throws {WrongSecretError} @throws {RequestTimeoutError} */
+  async requireSecret(sources: KeySources, { signal, timeout }: CallOptions): Promise<void> {
+    const verdict = orAborted(this.#guard.require(sources), signal);
+    if (timeout === undefined) {
+      await verdict;
+      return;
+    }
+    // The check is shared with other calls, so what ends with this call is the wait.
+    let timer: ReturnType<typeof setTimeout> | undefined;
+    const late = new Promise<never>((_, reject) => {
+      const error = new RequestTimeoutError(
+        `The secret could not be checked within ${timeout} ms. Try again, or raise \`timeout\`.`,
+      );
+      timer = setTimeout(() => reject(error), timeout);
+    });
+    await Promise.race([verdict, late]).finally(() => clearTimeout(timer));
   }
 
   /** The current version. A value still under a previous secret is moved first. */
@@ -72,7 +85,7 @@ export class StoreRecords {
    * write of a key also marks it as moved under each, so that a client that has only an old one cannot write unseen.
    */
   async write(set: KeySet, previous: number, draft: Draft, call: CallOptions): Promise<Written> {
-    await this.requireSecret(set.sources, call.signal);
+    await this.requireSecret(set.sources, call);
     if (previous > 0 || set.sources.previous.length === 0) {
       return await this.#records.write(set.current, previous, draft, call);
     }
@@ -94,7 +107,7 @@ export class StoreRecords {
     call: CallOptions,
     refuse: (current: VerifiedHead) => void,
   ): Promise<number[]> {
-    for (const { set } of writes) await this.requireSecret(set.sources, call.signal);
+    for (const { set } of writes) await this.requireSecret(set.sources, call);
     const previous = await Promise.all(writes.map(({ set }) => this.lastSeen(set.current)));
     return await inRounds(call, async () => {
       const batch = writes.map(({ set, draft }, index) => ({
@@ -145,25 +158,25 @@ export class StoreRecords {
 
   /** Deletes what was located; with `purgeEarlier` its earlier versions as well. */
   async remove(set: KeySet, { found, keys }: Located, purgeEarlier: boolean, call: CallOptions): Promise<Written> {
-    await this.requireSecret(set.sources, call.signal);
+    await this.requireSecret(set.sources, call);
     return await this.#records.write(keys, headOf(found)?.version ?? 0, TOMBSTONE, call, { purgeEarlier });
   }
 
   async readVersion(set: KeySet, version: number, call: CallOptions): Promise<Found> {
     const found = await this.#records.readVersion(await this.#locate(set, call), version, call);
-    if (found === null) await this.requireSecret(set.sources, call.signal);
+    if (found === null) await this.requireSecret(set.sources, call);
     return found;
   }
 
   async listVersions(set: KeySet, call: CallOptions): Promise<VersionInfo[]> {
     const versions = await this.#records.listVersions(await this.#locate(set, call), call);
-    if (versions === null) await this.requireSecret(set.sources, call.signal);
+    if (versions === null) await this.requireSecret(set.sources, call);
     return versions ?? [];
   }
 
   /** False when the key never existed. */
   async setAttributes(set: KeySet, attributes: Partial<RecordAttributes>, call: CallOptions): Promise<boolean> {
-    await this.requireSecret(set.sources, call.signal);
+    await this.requireSecret(set.sources, call);
     const keys = await this.#locate(set, call);
     // Reading is no way to learn the version, for an inactive entry refuses it. A wrong guess is answered with the version.
     let version = (await this.lastSeen(keys)) || 1;
@@ -203,7 +216,7 @@ export class StoreRecords {
 
   /** What there is of a key that the server says is absent under the current secret. */
   async #readAbsentFrom(set: KeySet, call: CallOptions): Promise<Located> {
-    await this.requireSecret(set.sources, call.signal);
+    await this.requireSecret(set.sources, call);
     if (set.sources.previous.length === 0) return { found: null, keys: set.current };
     return await this.#readPrevious(set, call);
   }

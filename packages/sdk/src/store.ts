@@ -266,10 +266,11 @@ export class Store {
    */
   async verify(options: StoreCallOptions = {}): Promise<void> {
     const sources = this.#sources(options);
+    const call = this.#budget(options);
     // A hash of no key: nobody can have written there, so the answer tells of the store alone.
     const keyHash = crypto.getRandomValues(new Uint8Array(32));
     try {
-      await this.#parts.recordApi.read({ project: this.project, store: this.id, keyHash }, options);
+      await this.#parts.recordApi.read({ project: this.project, store: this.id, keyHash }, call);
     } catch (error) {
       if (!(error instanceof PermissionDeniedError)) throw error;
       const grants = await this.#parts.jsonApi.list<Partial<Record<keyof Grant, unknown>>>(
@@ -279,7 +280,7 @@ export class Store {
       );
       if (!mayWrite(grants, this.id)) throw error;
     }
-    await this.#parts.records.requireSecret(sources, options.signal);
+    await this.#parts.records.requireSecret(sources, call);
   }
 
   /**

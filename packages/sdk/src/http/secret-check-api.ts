@@ -27,6 +27,7 @@ export class SecretCheckApi {
       path: `${storePath(project, storeId)}/secret-check`,
       headers: { "content-type": RECORD_MEDIA_TYPE },
       body: check,
+      changesNothing: true,
       maxBytes: 0,
       signal: options.signal,
       timeout: options.timeout,
