@@ -42,6 +42,54 @@ describe("while it is fresh", () => {
     expect(await store.getBytes("bytes")).toEqual(Uint8Array.of(1, 2, 3));
   });
 
+  test("nor what they do to metadata and claims", async () => {
+    const { store } = cachedStore({ ttl: "1m" });
+    await store.setValue("metadata", "v", { metadata: { role: "reader" } });
+    const entry = await store.getEntry("metadata");
+    if (entry?.state !== "live") return expect.fail("must be live");
+    entry.metadata.role = "admin";
+    entry.claimed.protected = true;
+    expect(await store.getEntry("metadata")).toMatchObject({
+      metadata: { role: "reader" },
+      claimed: { protected: false },
+    });
+  });
+
+  test("a write whose outcome is unknown empties its place, and conditions are judged by the server", async () => {
+    const { store, line } = cachedStore({ ttl: "1m" });
+    await store.setValue("doubt", "1");
+    expect(await store.getValue("doubt")).toBe("1");
+    line.cut = true;
+    await expect(store.setValue("doubt", "2")).rejects.toThrow(ServerUnreachableError);
+    line.cut = false;
+    await world.store().deleteValue("doubt");
+    expect(await store.getValue("doubt")).toBeNull();
+    await store.setValue("judged", "1");
+    await store.getValue("judged");
+    await world.store().setValue("judged", "2");
+    expect(await store.deleteValue("judged", { ifVersion: 2 })).toEqual({ version: 3 });
+  });
+
+  test("a read that is under way when the cache is emptied does not fill it again", async () => {
+    const gate = Promise.withResolvers<undefined>();
+    let requests = 0;
+    const fetch = meddlingFetch(async (request, pass) => {
+      const response = await pass(request);
+      if (request.method === "GET" && ++requests === 1) await gate.promise;
+      return response;
+    });
+    await world.store().setValue("late", "v");
+    const client = world.client({ fetch });
+    const store = client.getStore("user-tokens", { secret: world.secret, cache: { ttl: "1m" } });
+    const reading = store.getValue("late");
+    await pause(300);
+    client.close();
+    gate.resolve(undefined);
+    expect(await reading).toBe("v");
+    expect(await store.getValue("late")).toBe("v");
+    expect(requests).toBe(2);
+  });
+
   test("absence is not kept", async () => {
     const { store } = cachedStore({ ttl: "1m" });
     expect(await store.getValue("later")).toBeNull();

@@ -72,6 +72,34 @@ test.each([
   expect(await world.store().getValue(`twice ${status}`)).toBe("v");
 });
 
+test.each([
+  ["does not verify", { version: 1, head: "AQEA".padEnd(100, "A") }],
+  ["has no head", { version: 1 }],
+  ["is said not to exist", null],
+])(
+  "when it happened, and the second is refused for a version that %s, the outcome is unknown",
+  async (name, current) => {
+    const store = world.store();
+    await store.setValue(name, "before");
+    let puts = 0;
+    const fetch = meddlingFetch(async (request, pass) => {
+      if (request.method !== "PUT") return await pass(request);
+      if (++puts === 1) {
+        await pass(request);
+        throw new TypeError("fetch failed");
+      }
+      const error = { code: "version_conflict", message: "", requestId: crypto.randomUUID(), current };
+      return Response.json({ error }, { status: 412 });
+    });
+    const doubting = world.store({ fetch });
+    expect(await doubting.getValue(name)).toBe("before");
+    const error = await doubting.setValue(name, "v").catch((error: unknown) => error);
+    expect(error).toBeInstanceOf(OutcomeUnknownError);
+    expect(TacendaError.is((error as OutcomeUnknownError).cause)).toBe(true);
+    expect(await world.store().getValue(name)).toBe("v");
+  },
+);
+
 test("a refused write that was lost before the server saw it, is in doubt as well when others were faster", async () => {
   let lost = false;
   const fetch = meddlingFetch(async (request, pass) => {

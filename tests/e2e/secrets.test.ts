@@ -246,6 +246,72 @@ describe("changing the secret", () => {
     expect(await storeWith(second).getValue("d")).toBeNull();
   });
 
+  test("an old-secret client does not get over the mark by trying again, nor with versions it has seen", async () => {
+    const old = storeWith(first);
+    await old.setValue("k", "v");
+    await changing().getValue("k");
+    for (let attempt = 0; attempt < 3; attempt++) {
+      await expect(old.setValue("k", "unseen")).rejects.toThrow(SecretRotatedError);
+      await expect(old.setValues({ k: "unseen" })).rejects.toThrow(SecretRotatedError);
+      await expect(old.setValue("k", "unseen", { ifVersion: 2 })).rejects.toThrow(SecretRotatedError);
+    }
+    expect(await changing().getValue("k")).toBe("v");
+  });
+
+  test.each(["migrate", "create", "ifVersion"])(
+    "what an old-secret writer writes in between is not lost: %s",
+    async (how) => {
+      const old = storeWith(first);
+      await old.setValue("k", "1");
+      await old.deleteValue("k");
+      let raced = false;
+      const fetch = meddlingFetch(async (request, pass) => {
+        if (request.url.endsWith("/batch") && !raced) {
+          raced = true;
+          await old.setValue("k", "precious");
+        }
+        return await pass(request);
+      });
+      const store = storeWith({ current: second, previous: [first] }, { fetch });
+      if (how === "migrate") expect(await store.migrateSecret(["k"])).toMatchObject({ moved: 1 });
+      else if (how === "create") await expect(store.createValue("k", "mine")).rejects.toThrow(AlreadyExistsError);
+      else await expect(store.setValue("k", "mine", { ifVersion: 0 })).rejects.toThrow(ConflictError);
+      expect(raced).toBe(how !== "ifVersion");
+      expect(await changing().getValue("k")).toBe(how === "ifVersion" ? null : "precious");
+    },
+  );
+
+  test("a mark without what it was moved to is an error, not null", async () => {
+    await storeWith(first).setValue("k", "v");
+    const probe: string[] = [];
+    const watch = meddlingFetch(async (request, pass) => {
+      if (request.method === "GET") probe.push(request.url);
+      return await pass(request);
+    });
+    await storeWith({ current: second, previous: [first] }, { fetch: watch }).getValue("k");
+    const [current] = probe;
+    const hiding = meddlingFetch(async (request, pass) =>
+      request.url === current
+        ? Response.json(
+            { error: { code: "record_not_found", message: "", requestId: crypto.randomUUID() } },
+            { status: 404 },
+          )
+        : await pass(request),
+    );
+    const fresh = storeWith({ current: second, previous: [first] }, { fetch: hiding });
+    await expect(fresh.getValue("k")).rejects.toThrow(SecretRotatedError);
+  });
+
+  test("is ended by the holder of both, and a straggler that still names the old one is let in", async () => {
+    await storeWith(first).setValue("k", "v");
+    await changing().migrateSecret(["k"]);
+    const manager = await world.admin.tokens.create("m", [{ stores: ["*"], permissions: ["manage"] }]);
+    await storeWith({ current: second, previous: [first] }, { token: manager.token }).forgetPreviousSecrets();
+    await expect(storeWith(first).verify()).rejects.toThrow(WrongSecretError);
+    for (let start = 0; start < 12; start++) await changing().verify();
+    await storeWith(second).verify();
+  });
+
   test("a move that loses to an old-secret writer starts over and carries the newer value", async () => {
     await storeWith(first).setValue("k", "older");
     let raced = false;

@@ -137,7 +137,7 @@ export const SEEDED_BUGS: readonly SeededBug[] = [
   },
   {
     name: "another version than the one asked for is accepted",
-    edits: [{ find: "if (answer.version !== version)\n", replace: "if (answer.version < 1)\n" }],
+    edits: [{ find: "if (answer.version !== version) throw", replace: "if (answer.version < 1) throw" }],
   },
   {
     name: "every expired head is believed to have expired",
@@ -179,15 +179,18 @@ export const SEEDED_BUGS: readonly SeededBug[] = [
   {
     name: "a write in doubt is sealed again",
     edits: [
-      { find: "if (answer.resent) throw outcomeUnknown();\n    return { current };", replace: "return { current };" },
+      {
+        find: "const { current: inTheWay, resent } = answer;",
+        replace: "const { current: inTheWay } = answer;\n    const resent = false;",
+      },
     ],
   },
   {
     name: "a batch in doubt is sealed again",
     edits: [
       {
-        find: "if (answer.resent) throw outcomeUnknown();\n    return { applied: false, conflicts };",
-        replace: "return { applied: false, conflicts };",
+        find: "await inDoubt(answer.resent, async () => {",
+        replace: "await inDoubt(false, async () => {",
       },
     ],
   },

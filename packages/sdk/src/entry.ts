@@ -51,8 +51,9 @@ export function entryOf(found: Found): Entry | null {
     version,
     sealedAt: new Date(sealedAt),
     expiresAt,
-    metadata: metadataObject,
-    claimed: found.claimed,
+    // The caller's own, whatever a cache keeps.
+    metadata: structuredClone(metadataObject),
+    claimed: { ...found.claimed },
   };
 }
 

@@ -5,6 +5,7 @@
 
 import { concat } from "./crypto/bytes.js";
 import { ConfigurationError, WrongSecretError } from "./errors.js";
+import type { CallOptions } from "./http/record-api.js";
 import type { SecretCheckApi } from "./http/secret-check-api.js";
 import { type KeyCache, type KeySource, sourceId } from "./key-cache.js";
 import { LruMap } from "./lru-map.js";
@@ -63,6 +64,13 @@ export class SecretGuard {
   /** A record has opened under this secret. */
   prove({ current }: KeySources): void {
     this.#verdicts.set(sourceId(current), { until: Infinity, verdict: PROVEN });
+  }
+
+  /** Lets the server forget the checks of these sources. */
+  async forget(sources: readonly KeySource[], call: CallOptions): Promise<void> {
+    for (const source of sources) {
+      await this.#api.remove(source, concat(await this.#keys.secretCheck(source)), call);
+    }
   }
 
   /** Forgets all verdicts and ends the checks under way. */

@@ -3,12 +3,24 @@
  * changed. Asks for the secret check before a write or an absence is believed; spec/record.md § Changing the secret.
  */
 
-import { MAX_BATCH_VALUES, RecordState, type RecordAttributes, type VersionInfo } from "@tacenda/protocol";
+import {
+  MAX_BATCH_OPERATIONS,
+  MAX_BATCH_VALUES,
+  RecordState,
+  type RecordAttributes,
+  type VersionInfo,
+} from "@tacenda/protocol";
 
 import { orAborted } from "./concurrency.js";
 import type { RecordKeys } from "./crypto/derive.js";
 import type { VerifiedHead } from "./crypto/record.js";
-import { PermissionDeniedError, RequestTimeoutError, TacendaError } from "./errors.js";
+import {
+  ConfigurationError,
+  PermissionDeniedError,
+  RequestTimeoutError,
+  SecretRotatedError,
+  TacendaError,
+} from "./errors.js";
 import type { CallOptions } from "./http/record-api.js";
 import type { KeyCache } from "./key-cache.js";
 import { inRounds } from "./rounds.js";
@@ -70,9 +82,12 @@ export class StoreRecords {
     await Promise.race([verdict, late]).finally(() => clearTimeout(timer));
   }
 
-  /** The current version. A value still under a previous secret is moved first. */
-  async read(set: KeySet, call: CallOptions): Promise<Located> {
-    const found = await this.#records.read(set.current, call);
+  /**
+   * The current version. A value still under a previous secret is moved first. What a write is decided by is asked of the
+   * server, whatever is cached: `forWrite`.
+   */
+  async read(set: KeySet, call: CallOptions, { forWrite = false } = {}): Promise<Located> {
+    const found = await this.#records.read(set.current, call, { uncached: forWrite });
     if (found !== null) {
       this.#guard.prove(set.sources);
       return { found, keys: set.current };
@@ -82,16 +97,28 @@ export class StoreRecords {
 
   /**
    * Writes the version after `previous` (0: the first) under the current secret. While there are previous secrets, the first
-   * write of a key also marks it as moved under each, so that a client that has only an old one cannot write unseen.
+   * write of a key also marks it as moved under each, so that a client that has only an old one cannot write unseen. `refuse`
+   * throws for what is found under a previous secret and must not be overwritten.
    */
-  async write(set: KeySet, previous: number, draft: Draft, call: CallOptions): Promise<Written> {
+  async write(
+    set: KeySet,
+    previous: number,
+    draft: Draft,
+    call: CallOptions,
+    refuse: (head: VerifiedHead) => void = () => undefined,
+  ): Promise<Written> {
     await this.requireSecret(set.sources, call);
     if (previous > 0 || set.sources.previous.length === 0) {
       return await this.#records.write(set.current, previous, draft, call);
     }
     return await inRounds<Written>(call, async () => {
+      const located = await this.#locatePrevious(set, call);
+      for (const { found } of located) {
+        const head = headOf(found);
+        if (head !== null && !isMoved(found)) refuse(head);
+      }
       const first = { keys: set.current, previous: 0, draft };
-      const result = await this.#records.writeBatch([first, ...(await this.#movedMarks(set, call))], call);
+      const result = await this.#records.writeBatch([first, ...movedMarks(located)], call);
       if (result.applied) return { done: { version: 1 } };
       const inTheWay = result.conflicts.get(0);
       return inTheWay === undefined ? { outrunBy: 0 } : { done: { current: inTheWay } };
@@ -108,6 +135,10 @@ export class StoreRecords {
     refuse: (current: VerifiedHead) => void,
   ): Promise<number[]> {
     for (const { set } of writes) await this.requireSecret(set.sources, call);
+    const operations = writes.reduce((sum, { set }) => sum + 1 + set.sources.previous.length, 0);
+    if (operations > MAX_BATCH_OPERATIONS) {
+      throw new ConfigurationError("With several previous secrets fewer values fit into one call: give fewer at once.");
+    }
     const previous = await Promise.all(writes.map(({ set }) => this.lastSeen(set.current)));
     return await inRounds(call, async () => {
       const batch = writes.map(({ set, draft }, index) => ({
@@ -116,7 +147,9 @@ export class StoreRecords {
         draft,
       }));
       const marks = await Promise.all(
-        writes.map(async ({ set }, index) => (previous[index] === 0 ? await this.#movedMarks(set, call) : [])),
+        writes.map(async ({ set }, index) =>
+          previous[index] === 0 ? movedMarks(await this.#locatePrevious(set, call)) : [],
+        ),
       );
       const result = await this.#records.writeBatch([...batch, ...marks.flat()], call);
       if (result.applied) return { done: previous.map((version) => version + 1) };
@@ -191,15 +224,26 @@ export class StoreRecords {
 
   /** Brings a key, deleted or not, under the current secret. */
   async migrate(set: KeySet, call: CallOptions): Promise<Migration> {
-    if ((await this.#records.read(set.current, call)) !== null) return "already";
-    const { found, keys } = await this.#readAbsentFrom(set, call);
-    if (found === null) return "absent";
-    if (keys === set.current) return "moved";
-    if (!found.gone)
-      throw new PermissionDeniedError("Moving keys to another secret needs the permissions read, write and delete.");
-    // Its tombstone moves too, or the old secret could write here again unseen.
-    const written = await this.write(set, 0, TOMBSTONE, call);
-    return "version" in written ? "moved" : "already";
+    return await inRounds<Migration>(call, async () => {
+      if ((await this.#records.read(set.current, call, { uncached: true })) !== null) return { done: "already" };
+      const { found, keys } = await this.#readAbsentFrom(set, call);
+      if (found === null) return { done: "absent" };
+      if (keys === set.current) return { done: "moved" };
+      if (!found.gone) {
+        throw new PermissionDeniedError("Moving keys to another secret needs the permissions read, write and delete.");
+      }
+      // Its tombstone moves too, or the old secret could write here again unseen. Only over what was found gone just now.
+      const located = await this.#locatePrevious(set, call);
+      if (located.some((other) => other.found?.gone === false)) return { outrunBy: 0 };
+      const first = { keys: set.current, previous: 0, draft: TOMBSTONE };
+      const { applied } = await this.#records.writeBatch([first, ...movedMarks(located)], call);
+      return applied ? { done: "moved" } : { outrunBy: 0 };
+    });
+  }
+
+  /** Lets the server forget the checks of the previous secrets. Needs the permission manage. */
+  async forgetPreviousSecrets(sources: KeySources, call: CallOptions): Promise<void> {
+    await this.#guard.forget(sources.previous, call);
   }
 
   /** The version of the current secret's mark, 0 for none. */
@@ -221,25 +265,17 @@ export class StoreRecords {
     return await this.#readPrevious(set, call);
   }
 
-  /** The marks that tell holders of previous secrets that a key has moved, where they are not there yet. */
-  async #movedMarks(set: KeySet, call: CallOptions): Promise<BatchWrite[]> {
-    const previous = await this.#locatePrevious(set, call);
-    return previous
-      .filter(({ found }) => !isMoved(found))
-      .map(({ keys, found }) => ({
-        keys,
-        previous: headOf(found)?.version ?? 0,
-        draft: MOVED,
-        purgeEarlier: found !== null,
-      }));
-  }
-
   async #readPrevious(set: KeySet, call: CallOptions): Promise<Located> {
     return await inRounds(call, async () => {
-      for (const located of await this.#locatePrevious(set, call)) {
-        const { found, keys } = located;
+      const all = await this.#locatePrevious(set, call);
+      for (const located of all) {
+        const { found } = located;
         if (found === null) continue;
-        const outcome = isMoved(found) ? "moved" : found.gone ? "stays" : await this.#move(set, keys, found, call);
+        const outcome = isMoved(found)
+          ? "moved"
+          : found.gone
+            ? "stays"
+            : await this.#move(set, found, located, all, call);
         // Deleted or expired, or this token may not move it.
         if (outcome === "stays") return { done: located };
         if (outcome === "outrun") return { outrunBy: 0 };
@@ -247,22 +283,30 @@ export class StoreRecords {
         const moved = await this.#records.read(set.current, call);
         if (moved !== null) return { done: { found: moved, keys: set.current } };
       }
-      return { done: { found: null, keys: set.current } };
+      if (!all.some(({ found }) => isMoved(found))) return { done: { found: null, keys: set.current } };
+      // The mark proves that there was a value under the secret that it was moved to.
+      throw new SecretRotatedError(
+        "This key has been moved to a secret that is not among those given, or the server hides what it was moved to.",
+      );
     });
   }
 
-  /** Moves a value under the current secret. `outrun`: another writer was faster; `stays`: this token may not. */
+  /**
+   * Moves a value under the current secret, and marks it as moved under every previous one that has no value of its own.
+   * `outrun`: another writer was faster; `stays`: this token may not.
+   */
   async #move(
     set: KeySet,
-    old: RecordKeys,
     { record }: LiveRecord,
+    from: Located,
+    all: readonly Located[],
     call: CallOptions,
   ): Promise<"moved" | "outrun" | "stays"> {
-    const { expiresAt, payload, version } = record;
+    const { expiresAt, payload } = record;
     const value = { keys: set.current, previous: 0, draft: { state: RecordState.value, expiresAt, payload } };
-    const mark = { keys: old, previous: version, draft: MOVED, purgeEarlier: true };
+    const others = all.filter((located) => located === from || located.found?.gone !== false);
     try {
-      return (await this.#records.writeBatch([value, mark], call)).applied ? "moved" : "outrun";
+      return (await this.#records.writeBatch([value, ...movedMarks(others)], call)).applied ? "moved" : "outrun";
     } catch (error) {
       if (TacendaError.is(error, "permission_denied")) return "stays";
       throw error;
@@ -273,7 +317,7 @@ export class StoreRecords {
     const located: Located[] = [];
     for (const source of set.sources.previous) {
       const keys = await this.#keys.recordKeys(source, set.key);
-      located.push({ keys, found: await this.#records.read(keys, call) });
+      located.push({ keys, found: await this.#records.read(keys, call, { uncached: true }) });
     }
     return located;
   }
@@ -284,6 +328,18 @@ export class StoreRecords {
     const previous = await this.#locatePrevious(set, call);
     return previous.find(({ found }) => found !== null && !isMoved(found))?.keys ?? set.current;
   }
+}
+
+/** The marks that tell holders of previous secrets that a key has moved, where they are not there yet. */
+function movedMarks(located: readonly Located[]): BatchWrite[] {
+  return located
+    .filter(({ found }) => !isMoved(found))
+    .map(({ keys, found }) => ({
+      keys,
+      previous: headOf(found)?.version ?? 0,
+      draft: MOVED,
+      purgeEarlier: found !== null,
+    }));
 }
 
 /** The result, or our own error in its place. */

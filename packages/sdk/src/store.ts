@@ -197,7 +197,7 @@ export class Store {
     if (set.sources.previous.length === 0 && (await records.lastSeen(set.current)) === 0) {
       return await this.#writeAfter(set, 0, draft, call, refuseLive);
     }
-    const { found, keys } = await records.read(set, call);
+    const { found, keys } = await records.read(set, call, { forWrite: true });
     const head = headOf(found);
     if (head !== null) (found?.gone === true ? refuseMoved : refuseLive)(head);
     return await this.#writeAfter(set, keys === set.current ? (head?.version ?? 0) : 0, draft, call, refuseLive);
@@ -306,6 +306,14 @@ export class Store {
   }
 
   /**
+   * Ends a change of secret: the server forgets the checks of the previous secrets, so that no client that has only one of
+   * them is let in again. Do it when all keys are moved and all clients have the new secret. Needs the permission manage.
+   */
+  async forgetPreviousSecrets(options: StoreCallOptions = {}): Promise<void> {
+    await this.#parts.records.forgetPreviousSecrets(this.#sources(options), this.#budget(options));
+  }
+
+  /**
    * Forgets what this client has seen of a key: the way on after an honest restore of the server from a backup, when
    * `RollbackError` is to be expected.
    */
@@ -348,7 +356,7 @@ export class Store {
     refuse: (current: VerifiedHead) => void = refuseMoved,
   ): Promise<{ version: number }> {
     return await inRounds(call, async () => {
-      const written = await this.#parts.records.write(set, previous, draft, call);
+      const written = await this.#parts.records.write(set, previous, draft, call, refuse);
       if ("version" in written) return { done: written };
       if (written.current !== null) refuse(written.current);
       previous = written.current?.version ?? 0;
@@ -357,10 +365,12 @@ export class Store {
   }
 
   async #writeOver(set: KeySet, ifVersion: number, draft: Draft, call: CallOptions): Promise<{ version: number }> {
-    // Under a previous secret there may be a value that must not be overwritten unseen.
-    const { found } = set.sources.previous.length > 0 ? await this.#parts.records.read(set, call) : { found: null };
-    if (found !== null && ifVersion === 0) throw conflict(headOf(found)?.version ?? 0, ifVersion);
-    const written = await this.#parts.records.write(set, ifVersion, draft, call);
+    // Under a previous secret there may be a value that must not be overwritten unseen: it is moved first.
+    if (set.sources.previous.length > 0) await this.#parts.records.read(set, call, { forWrite: true });
+    const refuse = ({ version }: VerifiedHead) => {
+      throw conflict(version, ifVersion);
+    };
+    const written = await this.#parts.records.write(set, ifVersion, draft, call, refuse);
     if ("version" in written) return written;
     if (written.current !== null) refuseMoved(written.current);
     throw conflict(written.current?.version ?? 0, ifVersion);
@@ -371,7 +381,7 @@ export class Store {
     const set = await this.#open(key, options);
     const call = this.#budget(options);
     return await inRounds(call, async () => {
-      const located = await this.#parts.records.read(set, call);
+      const located = await this.#parts.records.read(set, call, { forWrite: true });
       const head = headOf(located.found);
       const version = head?.version ?? 0;
       if (options.ifVersion !== undefined && version !== options.ifVersion) throw conflict(version, options.ifVersion);

@@ -37,12 +37,18 @@ export class ValueCache {
   readonly #maxBytes: number;
   readonly #entries = new Map<string, Cached>();
   #bytes = 0;
+  #generation = 0;
 
   /** @throws {ConfigurationError} */
   constructor({ ttl, staleIfError, maxBytes = 16_777_216 }: CacheOptions) {
     this.#ttl = milliseconds(ttl);
     this.#staleIfError = staleIfError === undefined ? 0 : milliseconds(staleIfError);
     this.#maxBytes = checkInteger("cache.maxBytes", maxBytes, 0, Number.MAX_SAFE_INTEGER);
+  }
+
+  /** Changes with every deletion: what was read before one must not be cached after it. */
+  get generation(): number {
+    return this.#generation;
   }
 
   /** A record that need not be asked for. */
@@ -62,18 +68,23 @@ export class ValueCache {
 
   /** Keeps a record that the server has just shown or vouched for. */
   set(keyHash: string, record: LiveRecord): void {
-    this.delete(keyHash);
+    this.#drop(keyHash);
     const bytes = sizeOf(record);
     if (bytes > this.#maxBytes) return;
     this.#entries.set(keyHash, { record, at: performance.now() });
     this.#bytes += bytes;
     for (const oldest of this.#entries.keys()) {
       if (this.#bytes <= this.#maxBytes) return;
-      this.delete(oldest);
+      this.#drop(oldest);
     }
   }
 
   delete(keyHash: string): void {
+    this.#generation++;
+    this.#drop(keyHash);
+  }
+
+  #drop(keyHash: string): void {
     const cached = this.#entries.get(keyHash);
     if (cached === undefined) return;
     this.#entries.delete(keyHash);
@@ -81,6 +92,7 @@ export class ValueCache {
   }
 
   clear(): void {
+    this.#generation++;
     this.#entries.clear();
     this.#bytes = 0;
   }

@@ -38,6 +38,7 @@ import type { LiveRecord, ValueCache } from "./value-cache.js";
 
 /** How far a server's clock may be ahead of ours before we call its "expired" a lie. */
 const CLOCK_SKEW = 300_000;
+const ANOTHER_VERSION = "The server answered with another version than was asked for.";
 
 /** What a verified read found; null when the server says that the key never existed. */
 export type Found = LiveRecord | { gone: true; head: VerifiedHead } | null;
@@ -80,20 +81,22 @@ export class VerifiedRecords {
   }
 
   /** @throws {RecordOpenError} @throws {UnsupportedFormatError} @throws {RollbackError} and what RecordApi.read throws. */
-  async read(keys: RecordKeys, options: CallOptions): Promise<Found> {
+  async read(keys: RecordKeys, options: CallOptions, { uncached = false } = {}): Promise<Found> {
     const mark = await this.mark(keys);
     const keyHash = encodeKeyHash(keys.keyHash);
-    const cached = this.#cached(keyHash, mark);
+    const cached = uncached ? undefined : this.#cached(keyHash, mark);
     const fresh = cached && this.#cache?.fresh(keyHash);
     if (fresh !== undefined) return liveOrGone(fresh);
+    const generation = this.#cache?.generation;
     try {
       const found = await this.#readFromServer(keys, mark, cached, options);
-      this.#keep(keys, found);
+      this.#keep(keys, found, generation);
       return found;
     } catch (error) {
-      const fallback = cached && this.#cache?.fallback(keyHash);
-      if (fallback === undefined || !TacendaError.is(error) || !error.retryable) throw error;
-      return liveOrGone(fallback);
+      if (uncached || !TacendaError.is(error)) throw error;
+      const fallback = this.#fallback(keys, mark, error);
+      if (TacendaError.is(fallback)) throw error;
+      return fallback;
     }
   }
 
@@ -126,9 +129,23 @@ export class VerifiedRecords {
     return liveOrGone({ gone: false, record, claimed: answer.claimed });
   }
 
-  #keep({ keyHash }: RecordKeys, found: Found): void {
-    if (found?.gone === false) this.#cache?.set(encodeKeyHash(keyHash), found);
-    else this.#cache?.delete(encodeKeyHash(keyHash));
+  /** Caches what was read, unless something was written or the cache emptied since the read began. */
+  #keep({ keyHash }: RecordKeys, found: Found, generation: number | undefined): void {
+    if (found?.gone !== false) this.#cache?.delete(encodeKeyHash(keyHash));
+    else if (this.#cache?.generation === generation) this.#cache?.set(encodeKeyHash(keyHash), found);
+  }
+
+  /** Runs an exchange after which what is cached of these keys may be wrong, whatever comes of it. */
+  async #changing<T>(keys: readonly RecordKeys[], exchange: () => Promise<T>): Promise<T> {
+    const forget = () => {
+      for (const { keyHash } of keys) this.#cache?.delete(encodeKeyHash(keyHash));
+    };
+    forget();
+    try {
+      return await exchange();
+    } finally {
+      forget();
+    }
   }
 
   #seal(keys: RecordKeys, previous: number, { state, expiresAt, payload }: Draft) {
@@ -141,7 +158,6 @@ export class VerifiedRecords {
   async #acknowledged(keys: RecordKeys, mark: Mark | undefined, { version, commitment }: Mark): Promise<void> {
     if (mark !== undefined && version <= mark.version) throw rollback(mark, version - 1);
     await this.#raise(keys, { version, commitment });
-    this.#cache?.delete(encodeKeyHash(keys.keyHash));
   }
 
   /** What is cached of a key, unless this client knows of a newer version: by a write of its own, or another's answer. */
@@ -165,14 +181,15 @@ export class VerifiedRecords {
   ): Promise<Written> {
     const mark = await this.mark(keys);
     const { version, record, commitment } = this.#seal(keys, previous, draft);
-    const answer = await this.#api.write(this.#address(keys), version, record, options, purge);
+    const answer = await this.#changing([keys], () =>
+      this.#api.write(this.#address(keys), version, record, options, purge),
+    );
     if (answer.kind === "written") {
       await this.#acknowledged(keys, mark, { version, commitment });
       return { version };
     }
-    const current = await this.#conflict(keys, mark, previous, answer.current);
-    if (answer.resent) throw outcomeUnknown();
-    return { current };
+    const { current: inTheWay, resent } = answer;
+    return { current: await inDoubt(resent, () => this.#conflict(keys, mark, previous, inTheWay)) };
   }
 
   /** Seals and writes all, or nothing, once. Each key at most once; throws as `write` does. */
@@ -183,16 +200,24 @@ export class VerifiedRecords {
       const { keyHash } = writes[index]?.keys ?? { keyHash: new Uint8Array(0) };
       return { keyHash, version, record, purgeEarlier: writes[index]?.purgeEarlier ?? false };
     });
-    const answer = await this.#batches.write(records, options);
+    const answer = await this.#changing(
+      writes.map(({ keys }) => keys),
+      () => this.#batches.write(records, options),
+    );
     const conflicts = new Map<number, VerifiedHead | null>();
-    for (const [index, { keys, previous }] of writes.entries()) {
-      const seal = sealed[index];
-      if (answer.kind === "written" && seal !== undefined) await this.#acknowledged(keys, marks[index], seal);
-      const inTheWay = answer.kind === "conflict" ? answer.conflicts.get(index) : undefined;
-      if (inTheWay !== undefined) conflicts.set(index, await this.#conflict(keys, marks[index], previous, inTheWay));
+    if (answer.kind === "written") {
+      for (const [index, { keys }] of writes.entries()) {
+        const seal = sealed[index];
+        if (seal !== undefined) await this.#acknowledged(keys, marks[index], seal);
+      }
+      return { applied: true };
     }
-    if (answer.kind === "written") return { applied: true };
-    if (answer.resent) throw outcomeUnknown();
+    await inDoubt(answer.resent, async () => {
+      for (const [index, { keys, previous }] of writes.entries()) {
+        const inTheWay = answer.conflicts.get(index);
+        if (inTheWay !== undefined) conflicts.set(index, await this.#conflict(keys, marks[index], previous, inTheWay));
+      }
+    });
     return { applied: false, conflicts };
   }
 
@@ -206,13 +231,16 @@ export class VerifiedRecords {
   /** Reads many, in one request; an error in the place of what could not be read, opened or believed. */
   async readMany(keys: readonly RecordKeys[], options: CallOptions): Promise<(Found | TacendaError)[]> {
     const marks = await Promise.all(keys.map((one) => this.mark(one)));
-    const answers = await this.#batches.read(
-      keys.map(({ keyHash }) => keyHash),
-      options,
-    );
+    const generation = this.#cache?.generation;
+    const hashes = keys.map(({ keyHash }) => keyHash);
+    const answers = await this.#batches.read(hashes, options).catch((error: unknown) => {
+      if (TacendaError.is(error)) return error;
+      throw error;
+    });
     return await Promise.all(
       keys.map(async (one, index) => {
         try {
+          if (!Array.isArray(answers)) return this.#fallback(one, marks[index], answers);
           const answer = answers[index];
           if (answer === undefined || answer.kind === "fetch_singly") return await this.read(one, options);
           if (answer.kind === "inactive")
@@ -220,7 +248,7 @@ export class VerifiedRecords {
           if (answer.kind === "damaged")
             throw new ServerFaultError("The stored record is damaged: restore it from a backup.");
           const found = await this.#judged(one, marks[index], answer);
-          this.#keep(one, found);
+          this.#keep(one, found, generation);
           return found;
         } catch (error) {
           if (TacendaError.is(error)) return error;
@@ -228,6 +256,13 @@ export class VerifiedRecords {
         }
       }),
     );
+  }
+
+  /** What is still good enough when the server cannot be asked; else the error. */
+  #fallback(keys: RecordKeys, mark: Mark | undefined, error: TacendaError): Found | TacendaError {
+    const keyHash = encodeKeyHash(keys.keyHash);
+    const fallback = error.retryable && this.#cached(keyHash, mark) ? this.#cache?.fallback(keyHash) : undefined;
+    return fallback === undefined ? error : liveOrGone(fallback);
   }
 
   /** Sets attributes of `version`, once. To set them again changes nothing, so it is in no doubt. */
@@ -238,26 +273,28 @@ export class VerifiedRecords {
     options: CallOptions,
   ): Promise<Written> {
     const mark = await this.mark(keys);
-    const answer = await this.#api.setAttributes(this.#address(keys), version, attributes, options);
-    // What is cached may say otherwise of it.
-    this.#cache?.delete(encodeKeyHash(keys.keyHash));
+    const answer = await this.#changing([keys], () =>
+      this.#api.setAttributes(this.#address(keys), version, attributes, options),
+    );
     if (answer.kind === "written") return { version };
     return { current: await this.#conflict(keys, mark, version, answer.current) };
   }
 
-  /** A kept version, verified as that version. The marks neither judge it nor learn of it. */
+  /** A kept version, verified as that version. The marks do not learn of it, and judge it only by being of that version. */
   async readVersion(keys: RecordKeys, version: number, options: CallOptions): Promise<Found> {
+    const mark = await this.mark(keys);
     const answer = await this.#api.read(this.#address(keys), options, { version });
     if (answer.kind === "absent") return null;
     if (answer.kind === "unchanged") throw new ProtocolError("The server sent no record, though none was known here.");
     if (answer.kind === "expired") {
       // It may be the current version that has expired, and all others with it.
-      const head = requireVerified(verifyHead(keys, this.#place(answer.version), answer.bytes));
-      return requireExpired(head);
+      if (answer.version < version) throw new ProtocolError(ANOTHER_VERSION);
+      return requireExpired(requireVerified(verifyHead(keys, this.#place(answer.version), answer.bytes)));
     }
-    if (answer.version !== version)
-      throw new ProtocolError("The server answered with another version than was asked for.");
+    if (answer.version !== version) throw new ProtocolError(ANOTHER_VERSION);
     const record = requireVerified(openRecord(keys, this.#place(version), answer.bytes));
+    // Of the version in the mark there is one record only.
+    if (mark?.version === version && isRollback(mark, record)) throw rollback(mark, version);
     return liveOrGone({ gone: false, record, claimed: answer.claimed });
   }
 
@@ -288,8 +325,8 @@ export class VerifiedRecords {
   ): Promise<VerifiedHead | null> {
     if (unverified === null && mark !== undefined) throw rollback(mark, 0);
     const current = unverified === null ? null : await this.#verifyHead(keys, mark, unverified);
-    // Versions only grow, so the version that a refusal names is another one.
-    if ((current?.version ?? 0) !== previous) return current;
+    // Versions only grow, so the version that a refusal names is another one; but a moved mark is never written over.
+    if ((current?.version ?? 0) !== previous || current?.state === RecordState.moved) return current;
     throw new ProtocolError("The server refused to write over the very version that it calls current.");
   }
 
@@ -316,6 +353,18 @@ export class VerifiedRecords {
   #address({ keyHash }: RecordKeys) {
     return { project: this.#project, store: this.#storeId, keyHash };
   }
+}
+
+/** What a refusal comes to. Of a write that was sent again it is that nobody knows, whatever the refusal proves. */
+async function inDoubt<T>(resent: boolean, judge: () => Promise<T>): Promise<T> {
+  if (!resent) return await judge();
+  try {
+    await judge();
+  } catch (error) {
+    if (TacendaError.is(error)) throw outcomeUnknown(error);
+    throw error;
+  }
+  throw outcomeUnknown();
 }
 
 /** A head that the server calls expired. @throws {ProtocolError} when by its seal it is not. */

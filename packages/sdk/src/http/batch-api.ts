@@ -32,6 +32,8 @@ export type BatchWriteAnswer =
   /** By index: the unverified version in the way, or null where the key hash never existed. */
   | { kind: "conflict"; conflicts: Map<number, Unverified | null>; resent: boolean };
 
+/** A conflict of every operation, each with its head, takes less. */
+const MAX_CONFLICTS_BYTES = 65_536;
 /** A JSON answer is somewhat longer than the records in it. */
 const MAX_ANSWER_BYTES = MAX_BATCH_BYTES + 262_144;
 
@@ -77,7 +79,11 @@ export class BatchApi {
     }
     const error = errorBody(answer);
     if (error?.code !== "version_conflict") throw answer.resent ? outcomeUnknown(errorOf(answer)) : errorOf(answer);
-    return { kind: "conflict", conflicts: conflictsOf(error.conflicts, records.length), resent: answer.resent };
+    try {
+      return { kind: "conflict", conflicts: conflictsOf(error.conflicts, records.length), resent: answer.resent };
+    } catch (fault) {
+      throw answer.resent && fault instanceof ProtocolError ? outcomeUnknown(fault) : fault;
+    }
   }
 
   async #send(request: BatchRequest, { signal, timeout }: CallOptions): Promise<Answer> {
@@ -89,6 +95,7 @@ export class BatchApi {
       mayRepeat: true,
       changesNothing: "reads" in request,
       maxBytes: MAX_ANSWER_BYTES,
+      maxErrorBytes: MAX_CONFLICTS_BYTES,
       signal,
       timeout,
     });

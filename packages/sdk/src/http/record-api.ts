@@ -175,8 +175,12 @@ function conflictOf(answer: Answer): WriteAnswer {
     const error = errorOf(answer);
     throw answer.resent ? outcomeUnknown(error) : error;
   }
-  const current = errorBody(answer)?.current === null ? null : requireCurrent(answer);
-  return { kind: "conflict", current, resent: answer.resent };
+  if (errorBody(answer)?.current === null) return { kind: "conflict", current: null, resent: answer.resent };
+  try {
+    return { kind: "conflict", current: requireCurrent(answer), resent: answer.resent };
+  } catch (error) {
+    throw answer.resent && error instanceof ProtocolError ? outcomeUnknown(error) : error;
+  }
 }
 
 function isVersionInfo(info: unknown): info is VersionInfo {

@@ -39,4 +39,23 @@ export class SecretCheckApi {
     if (code === "secret_unregistered" || code === "not_found") return "unregistered";
     throw errorOf(answer);
   }
+
+  /** Forgets one registered check. Nothing happens where it is not registered. */
+  async remove(
+    { project, storeId }: { project: string; storeId: string },
+    check: Uint8Array<ArrayBuffer>,
+    options: CallOptions,
+  ): Promise<void> {
+    const answer = await this.#transport.send({
+      method: "DELETE",
+      path: `${storePath(project, storeId)}/secret-check`,
+      headers: { "content-type": RECORD_MEDIA_TYPE },
+      body: check,
+      maxBytes: 0,
+      signal: options.signal,
+      timeout: options.timeout,
+    });
+    const code = errorBody(answer)?.code;
+    if (answer.status !== 204 && code !== "secret_mismatch" && code !== "secret_unregistered") throw errorOf(answer);
+  }
 }

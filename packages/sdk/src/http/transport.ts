@@ -34,6 +34,8 @@ export interface OutgoingRequest {
   changesNothing?: boolean;
   /** Longest body of a successful answer, in bytes. */
   maxBytes: number;
+  /** Longest body of an error, in bytes; 16,384 by default. A longer one counts as empty. */
+  maxErrorBytes?: number;
   signal?: AbortSignal | undefined;
   /** Milliseconds; overrides the transport's. */
   timeout?: number | undefined;
@@ -140,7 +142,11 @@ export class Transport {
       // A given `fetch` may ignore the signal, so the wait is ours to end.
       const response = await orAborted(this.#ky(path, options) as Promise<Response>, signal);
       const { status, headers: answered, ok } = response;
-      const bytes = await readBody(response, ok ? request.maxBytes : MAX_ERROR_BYTES, signal);
+      const bytes = await readBody(
+        response,
+        ok ? request.maxBytes : (request.maxErrorBytes ?? MAX_ERROR_BYTES),
+        signal,
+      );
       if (bytes !== null) return { status, headers: answered, bytes };
       // A proxy's long error page is an answer with nothing in it.
       if (!ok) return { status, headers: answered, bytes: new Uint8Array(0) };

@@ -6,7 +6,7 @@ import type { z } from "zod";
 import { DamagedRecordError } from "../envelope/errors.js";
 import type { ReadRef, RecordStore, StoredRecord } from "../storage/record-store.js";
 import type { Call, Services } from "./call.js";
-import { READ_STEP, describeVersion, judgeRead } from "./record-rules.js";
+import { READ_STEP, betweenSteps, describeVersion, judgeRead } from "./record-rules.js";
 import type { Reply } from "./reply.js";
 import type { batchRead } from "./schemas.js";
 
@@ -24,6 +24,7 @@ export async function answerReads(reads: readonly Read[], call: Call, services: 
   // Room beyond what it takes to answer "fetch_singly" to every read.
   let room = MAX_BATCH_BYTES - OPENING.length - CLOSING.length - reads.length * (FETCH_SINGLY.length + 1);
   for (let start = 0; start < reads.length && room >= 0; start += READ_STEP) {
+    await betweenSteps(start);
     for (const result of await readStep(reads.slice(start, start + READ_STEP), call, services)) {
       const text = JSON.stringify(result);
       room -= text.length - FETCH_SINGLY.length;

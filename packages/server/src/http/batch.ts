@@ -15,7 +15,16 @@ import type * as storage from "../storage/record-store.js";
 import { answerReads } from "./batch-reads.js";
 import type { Call, Services } from "./call.js";
 import { HttpError } from "./http-error.js";
-import { MAX_ATTEMPTS, READ_STEP, describeVersion, readHead, toOperation, type RecordWrite } from "./record-rules.js";
+import {
+  MAX_ATTEMPTS,
+  READ_STEP,
+  betweenSteps,
+  describeVersion,
+  isMoved,
+  readHead,
+  toOperation,
+  type RecordWrite,
+} from "./record-rules.js";
 import { jsonReply, type Reply } from "./reply.js";
 import type { batchRequest, batchWrite } from "./schemas.js";
 
@@ -28,6 +37,8 @@ interface BatchedWrite extends RecordWrite {
 interface Before {
   current: storage.RecordState | null;
   conflict: Conflict["current"];
+  /** Nothing may be written over it. */
+  moved: boolean;
 }
 
 /** `POST S/batch`. The route needs `read` or `write`; what each operation needs is decided here. */
@@ -92,23 +103,26 @@ async function write(writes: readonly BatchedWrite[], call: Call, services: Serv
 async function readBefore(writes: readonly BatchedWrite[], services: Services): Promise<Before[]> {
   const before: Before[] = [];
   for (let start = 0; start < writes.length; start += READ_STEP) {
+    await betweenSteps(start);
     const refs = writes.slice(start, start + READ_STEP).map(({ ref }) => ref);
     for (const record of await services.records.read(refs)) {
-      before.push({ current: record?.current ?? null, conflict: record?.kept ? describeVersion(record.kept) : null });
+      const conflict = record?.kept ? describeVersion(record.kept) : null;
+      before.push({ current: record?.current ?? null, conflict, moved: isMoved(record?.kept) });
     }
   }
   return before;
 }
 
 function findConflicts(writes: readonly BatchedWrite[], before: readonly Before[]): Conflict[] {
-  return before.flatMap(({ current, conflict }, index) =>
-    (current?.version ?? 0) === writes[index]?.expect ? [] : [{ index, current: conflict }],
+  return before.flatMap(({ current, conflict, moved }, index) =>
+    (current?.version ?? 0) === writes[index]?.expect && !moved ? [] : [{ index, current: conflict }],
   );
 }
 
 /** Whether every write finds its own bytes at its own version: then this is a retry after a lost answer. */
 async function allHappened(writes: readonly BatchedWrite[], services: Services): Promise<boolean> {
   for (let start = 0; start < writes.length; start += READ_STEP) {
+    await betweenSteps(start);
     const step = writes.slice(start, start + READ_STEP);
     const found = await services.records.read(step.map(({ ref, expect }) => ({ ...ref, version: expect + 1 })));
     if (!step.every(({ body }, index) => isKept(found[index], body))) return false;

@@ -1,5 +1,7 @@
 /** What holds for every read and write of a record, alone or in a batch; spec/http.md § Records. */
 
+import { setImmediate } from "node:timers/promises";
+
 import {
   HEAD_BYTES,
   MIN_RECORD_BYTES,
@@ -42,6 +44,18 @@ function hasExpired({ body }: storage.KeptVersion, now: number): boolean {
   if (body.length === HEAD_BYTES) return true;
   const head = parseHead(body);
   return typeof head !== "string" && head.expiresAt !== 0 && head.expiresAt <= now;
+}
+
+/** Whether a version says that the key has moved to another secret. Such a mark is final: nothing is written over it. */
+export function isMoved(kept: storage.KeptVersion | null | undefined): boolean {
+  if (!kept) return false;
+  const head = parseHead(kept.body);
+  return typeof head !== "string" && head.state === RecordState.moved;
+}
+
+/** Lets other requests have their turn between two steps over many records. */
+export async function betweenSteps(start: number): Promise<void> {
+  if (start > 0) await setImmediate();
 }
 
 /** The number and head of a kept version, as errors tell them. */

@@ -17,7 +17,7 @@ import type { RecordRef, StoredRecord } from "../storage/record-store.js";
 import type { Call, Services } from "./call.js";
 import { HttpError } from "./http-error.js";
 import { expectedCurrent, expectedVersion, matchesTag } from "./preconditions.js";
-import { MAX_ATTEMPTS, describeVersion, judgeRead, readHead, toOperation } from "./record-rules.js";
+import { MAX_ATTEMPTS, describeVersion, isMoved, judgeRead, readHead, toOperation } from "./record-rules.js";
 import { jsonReply, type Reply } from "./reply.js";
 import type { attributesChange } from "./schemas.js";
 
@@ -88,7 +88,9 @@ export async function putRecord(call: Call, services: Services): Promise<Reply> 
   const ref = refOf(call);
   for (let attempt = 0; attempt < MAX_ATTEMPTS; attempt++) {
     const record = await readCurrent(ref, services);
-    if ((record?.current.version ?? 0) !== expected) return await replay(call, services, version, record);
+    if ((record?.current.version ?? 0) !== expected || isMoved(record?.kept)) {
+      return await replay(call, services, version, record);
+    }
     const write = { ref, body: call.body, head, purgeEarlier };
     const operation = toOperation(write, record?.current ?? null, store, services.now());
     const result = await services.records.commit([operation]);

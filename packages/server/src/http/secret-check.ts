@@ -31,8 +31,10 @@ export async function putSecretCheck(call: Call, services: Services): Promise<Re
   return await change(call, services, (registered) => {
     if (known === undefined) return "mismatch";
     if (registered.length > 0) {
+      // A client that still names a previous secret, after its check was removed.
+      if (added !== undefined && includes(registered, added)) return "unchanged";
       if (!includes(registered, known)) return "mismatch";
-      if (added === undefined || includes(registered, added)) return "unchanged";
+      if (added === undefined) return "unchanged";
       if (registered.length === MAX_CHECKS) return "mismatch";
     }
     // Of two checks the first must have been registered before.

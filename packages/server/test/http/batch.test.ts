@@ -192,7 +192,7 @@ describe("writes", () => {
   test("can purge, and are refused as a whole where one would delete what is protected", async () => {
     const [a = "", b = ""] = newKeys(2);
     await write(writeOf(a), writeOf(b));
-    await write(writeOf(a, 1, sealedRecord({ state: 2 }), { purge: "earlier" }), writeOf(b, 1));
+    await write(writeOf(a, 1, sealedRecord({ state: 1 }), { purge: "earlier" }), writeOf(b, 1));
     expect((await read({ key: a, version: 1 }, { key: b, version: 1 })).map(({ status }) => status)).toEqual([
       "absent",
       "record",
@@ -210,6 +210,18 @@ describe("writes", () => {
     await write(writeOf(a, 2), writeOf(b, 2));
     const [kept] = await read({ key: b });
     expect(kept).toMatchObject({ status: "record", version: 3, protected: true });
+  });
+
+  test("never go over a moved mark, in a batch or alone; its own retry succeeds", async () => {
+    const [key = "", other = ""] = newKeys(2);
+    const mark = writeOf(key, 0, sealedRecord({ state: 2 }));
+    await write(mark);
+    expect(await conflictsOf([writeOf(key, 1), writeOf(other)])).toMatchObject([{ index: 0, current: { version: 1 } }]);
+    expect(await read({ key: other })).toEqual([{ status: "absent" }]);
+    const headers = { "content-type": "application/octet-stream", "if-match": '"1"' };
+    const alone = await world.call("PUT", pathOf(key), { token, body: sealedRecord(), headers });
+    expect([alone.status, await errorCode(alone)]).toEqual([412, "version_conflict"]);
+    await write(mark);
   });
 
   test("keep as many versions as the store says", async () => {
