@@ -16,6 +16,12 @@ export interface KeySources {
   previous: readonly KeySource[];
 }
 
+/** What is known of a secret, and until when: milliseconds of the process's own clock, which nobody sets. */
+interface Verdict {
+  until: number;
+  verdict: Promise<void>;
+}
+
 const MAX_STORES = 10_000;
 /** Milliseconds for which a verdict that may change is not asked for again. */
 const VERDICT_LIFETIME = 60_000;
@@ -25,8 +31,7 @@ export class SecretGuard {
   readonly #api: SecretCheckApi;
   readonly #keys: KeyCache;
   #checks = new AbortController();
-  /** Verdicts by source; `until` is milliseconds of the process's own clock. */
-  readonly #verdicts = new LruMap<string, { until: number; verdict: Promise<void> }>(MAX_STORES);
+  readonly #verdicts = new LruMap<string, Verdict>(MAX_STORES);
 
   constructor(api: SecretCheckApi, keys: KeyCache) {
     this.#api = api;
@@ -35,6 +40,7 @@ export class SecretGuard {
 
   /** Starts the check, if there has been none, beside whatever else is to be done. */
   begin(sources: KeySources): void {
+    if (this.isProven(sources)) return;
     this.require(sources).catch(() => undefined);
   }
 
@@ -47,10 +53,11 @@ export class SecretGuard {
     const id = sourceId(sources.current);
     const known = this.#verdicts.get(id);
     if (known !== undefined && performance.now() < known.until) return known.verdict;
-    const entry = { until: Infinity, verdict: Promise.resolve() };
+    const entry: Verdict = { until: Infinity, verdict: Promise.resolve() };
     entry.verdict = this.#check(sources).then(
       (proven) => {
-        if (!proven) entry.until = performance.now() + VERDICT_LIFETIME;
+        if (proven) this.prove(sources);
+        else entry.until = performance.now() + VERDICT_LIFETIME;
       },
       (error: unknown) => {
         entry.until = error instanceof WrongSecretError ? performance.now() + VERDICT_LIFETIME : 0;
@@ -62,8 +69,13 @@ export class SecretGuard {
   }
 
   /** A record has opened under this secret. */
-  prove({ current }: KeySources): void {
-    this.#verdicts.set(sourceId(current), { until: Infinity, verdict: PROVEN });
+  prove(sources: KeySources): void {
+    if (!this.isProven(sources)) this.#verdicts.set(sourceId(sources.current), PROVEN);
+  }
+
+  /** Whether there is nothing left to check. */
+  isProven({ current }: KeySources): boolean {
+    return this.#verdicts.get(sourceId(current)) === PROVEN;
   }
 
   /** Lets the server forget the checks of these sources. */
@@ -85,7 +97,7 @@ export class SecretGuard {
     const { signal } = this.#checks;
     const check = await this.#keys.secretCheck(current);
     // A record may have opened meanwhile.
-    if (this.#verdicts.get(sourceId(current))?.verdict === PROVEN) return true;
+    if (this.isProven({ current, previous })) return true;
     // First as a holder of a previous secret, for mismatches are rate-limited, and many processes may start at once.
     let mayNotRegister = false;
     for (const source of previous) {
@@ -105,4 +117,5 @@ export class SecretGuard {
   }
 }
 
-const PROVEN = Promise.resolve();
+/** The verdict on a secret that is the store's. */
+const PROVEN: Verdict = { until: Infinity, verdict: Promise.resolve() };

@@ -66,6 +66,7 @@ export class StoreRecords {
 
   /** Resolves when the secret is known to be the store's. @throws {WrongSecretError} @throws {RequestTimeoutError} */
   async requireSecret(sources: KeySources, { signal, timeout }: CallOptions): Promise<void> {
+    if (this.#guard.isProven(sources)) return;
     const verdict = orAborted(this.#guard.require(sources), signal);
     if (timeout === undefined) {
       await verdict;
@@ -74,10 +75,9 @@ export class StoreRecords {
     // The check is shared with other calls, so what ends with this call is the wait.
     let timer: ReturnType<typeof setTimeout> | undefined;
     const late = new Promise<never>((_, reject) => {
-      const error = new RequestTimeoutError(
-        `The secret could not be checked within ${timeout} ms. Try again, or raise \`timeout\`.`,
-      );
-      timer = setTimeout(() => reject(error), timeout);
+      const give = () =>
+        reject(new RequestTimeoutError("The secret could not be checked in time. Try again, or raise `timeout`."));
+      timer = setTimeout(give, timeout);
     });
     await Promise.race([verdict, late]).finally(() => clearTimeout(timer));
   }
