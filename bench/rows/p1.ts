@@ -1,7 +1,13 @@
-/** P1: a client's work for a cold `setValue` and `getValue`, in units. The process's first call is reported apart. */
+/**
+ * P1: a client's own work for a cold `setValue` and `getValue`, in units: the whole call less a bare ky request with the same
+ * bytes over the same in-memory `fetch`, as in P2, for the peer's figure has no HTTP in it either. The whole call, and the
+ * process's first, are reported apart.
+ */
+
+import ky from "ky";
 
 import { SECRET, VALUE, memoryStore, requireValue } from "../fixture.ts";
-import { type Measure, type Plan, type RowResult, interleave, roundsOf, timed } from "../measure.ts";
+import { type Measure, type Plan, type RowResult, compare, interleave, roundsOf, timed } from "../measure.ts";
 import { MemoryServer } from "../memory-server.ts";
 import type { PeerClient } from "../peer.ts";
 import type { FirstCall, FirstCallHandlers } from "../processes/first-call.ts";
@@ -26,25 +32,37 @@ export async function p1(plan: Plan): Promise<RowResult> {
     units.push(unit);
     return (await timed(() => work(round))) / unit;
   };
-  const { set, get, peerSet, peerGet } = await interleave(rounds, WARM_UPS, {
+  const bare = ky.create({ fetch: server.fetch, retry: 0, timeout: false });
+  const [recordUrl = "", record = new Uint8Array(0)] = [...server.records][0] ?? [];
+  const { set, get, barePut, bareGet, peerSet, peerGet } = await interleave(rounds, WARM_UPS, {
     set: inUnits((round) => store.setValue(`set/${round}`, VALUE)),
     get: inUnits(async (round) => requireValue(await store.getValue(`get/${round}`))),
+    barePut: inUnits(() => bare.put(recordUrl, { body: record })),
+    bareGet: inUnits(() => bare(recordUrl).bytes()),
     peerSet: inUnits(async (round) => peer?.set(`set/${round}`)),
     peerGet: inUnits(async (round) => peer?.get(round)),
   });
 
-  const measure = (what: string, ours: number[], peers: number[]): Measure => ({
+  const own = (what: string, ours: number[], bareRequest: number[], peers: number[]): Measure => ({
     row: "P1",
-    what,
+    what: `cold ${what}`,
     unit: "units",
-    ours: summarize(ours),
+    ours: compare(ours, bareRequest, (whole, base) => whole - base),
     target: TARGET,
     peer: peer && summarize(peers),
   });
+  const whole = (what: string, ours: number[]): Measure => ({
+    row: "P1",
+    what: `cold ${what}, whole`,
+    unit: "units",
+    ours: summarize(ours),
+  });
   return {
     measures: [
-      measure("cold setValue", set, peerSet),
-      measure("cold getValue", get, peerGet),
+      own("setValue less a bare ky PUT", set, barePut, peerSet),
+      own("getValue less a bare ky GET", get, bareGet, peerGet),
+      whole("setValue", set),
+      whole("getValue", get),
       await firstCalls("setValue", server, roundsOf(plan, 9, 3)),
       await firstCalls("getValue", server, roundsOf(plan, 9, 3)),
     ],

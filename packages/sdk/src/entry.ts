@@ -44,7 +44,7 @@ export function entryOf(found: Found): Entry | null {
   if (found.gone) {
     return { state: head.state === RecordState.tombstone ? "deleted" : "expired", value: null, version, expiresAt };
   }
-  const { text, value, metadataObject, sealedAt } = found.record.payload;
+  const { text, value, metadata, metadataObject, sealedAt } = found.record.payload;
   return {
     state: "live",
     value: text ?? value.slice(),
@@ -52,7 +52,7 @@ export function entryOf(found: Found): Entry | null {
     sealedAt: new Date(sealedAt),
     expiresAt,
     // The caller's own, whatever a cache keeps.
-    metadata: structuredClone(metadataObject),
+    metadata: metadata.length === 0 ? {} : structuredClone(metadataObject),
     claimed: { ...found.claimed },
   };
 }
