@@ -354,6 +354,33 @@ describe("changing the secret", () => {
     }
   });
 
+  test("a move shuts out the holders of every previous secret, not only of the one it moves from", async () => {
+    await world.admin.stores.update(storeId, { secrets: "any" });
+    await storeWith(first).setValue("k", "v");
+    expect(await storeWith({ current: third, previous: [first, second] }).getValue("k")).toBe("v");
+    for (const old of [first, second]) {
+      await expect(storeWith(old).setValue("k", "unseen")).rejects.toThrow(SecretRotatedError);
+    }
+  });
+
+  test("two clients that write the same hundred values at once both succeed", async () => {
+    const fast = { stretch: "store" } as const;
+    await storeWith(first, fast).setValue("k", "v");
+    const values = Array.from({ length: 100 }, (_, index) => [`key ${index}`, "v"] as const);
+    const secret = { current: second, previous: [first] };
+    let raced = false;
+    const fetch = meddlingFetch(async (request, pass) => {
+      if (request.url.endsWith("/batch") && !raced) {
+        raced = true;
+        await storeWith(secret, fast).setValues(values);
+      }
+      return await pass(request);
+    });
+    // The refusal names two hundred versions: a value and a mark for each key.
+    const versions = await storeWith(secret, { ...fast, fetch }).setValues(values);
+    expect(new Set([...versions.values()].map(({ version }) => version))).toEqual(new Set([2]));
+  });
+
   test("twice in a row, with both old secrets given", async () => {
     await storeWith(first).setValue("k", "v");
     await storeWith(first).setValue("l", "w");

@@ -119,8 +119,9 @@ class Stores {
   }
 
   /**
-   * Forgets which secrets the store's clients use; the next writer registers its own. For the end of a change of secret, when
-   * no client has the old one any more. @throws {StoreNotFoundError}
+   * Forgets which secrets the store's clients use; the next writer registers its own, whichever that is. For a store whose
+   * registered secret is lost. A change of secret ends with `forgetPreviousSecrets` of the store instead.
+   * @throws {StoreNotFoundError}
    */
   async forgetSecretChecks(id: string, options: ProjectCallOptions = {}): Promise<void> {
     await this.#api.send("DELETE", `${this.#pathOf(id, options)}/secret-check`, undefined, options);

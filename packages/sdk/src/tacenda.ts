@@ -39,7 +39,8 @@ export class Tacenda {
   readonly project: string;
   readonly #keys: KeyCache;
   readonly #marks: VersionMemory;
-  readonly #caches: ValueCache[] = [];
+  /** Only of stores that somebody still holds. */
+  readonly #caches = new Set<WeakRef<ValueCache>>();
   readonly #recordApi: RecordApi;
   readonly #transport: Transport;
   readonly #guard: SecretGuard;
@@ -79,7 +80,7 @@ export class Tacenda {
     const scope = { project: this.project, storeId: checkId("store", id) };
     const source = { ...scope, ...stretchOf(secretOptions) };
     const cache = options.cache && new ValueCache(options.cache);
-    if (cache !== undefined) this.#caches.push(cache);
+    if (cache !== undefined) this.#keepTrackOf(cache);
     const batches = new BatchApi(this.#transport, scope);
     const marks = options.versionMemory ?? this.#marks;
     const records = new VerifiedRecords(this.#recordApi, batches, marks, cache, scope);
@@ -99,11 +100,17 @@ export class Tacenda {
     });
   }
 
+  /** Remembers a cache for `close`, and forgets those whose stores are gone. */
+  #keepTrackOf(cache: ValueCache): void {
+    for (const known of this.#caches) if (known.deref() === undefined) this.#caches.delete(known);
+    this.#caches.add(new WeakRef(cache));
+  }
+
   /** Forgets every derived key and cached value. The client stays usable; it derives anew. */
   close(): void {
     this.#keys.clear();
     this.#guard.clear();
-    for (const cache of this.#caches) cache.clear();
+    for (const cache of this.#caches) cache.deref()?.clear();
   }
 
   [Symbol.asyncDispose](): Promise<void> {
