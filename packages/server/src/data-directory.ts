@@ -5,7 +5,7 @@ import { chmod, readdir, stat } from "node:fs/promises";
 import { join, resolve } from "node:path";
 
 import type { KeyProvider } from "./envelope/key-provider.js";
-import { openKeyring } from "./envelope/local-keyring.js";
+import { openKeyring } from "./envelope/providers/local-keyring.js";
 import type { Logger } from "./logger.js";
 import { makePrivateFolder } from "./private-file.js";
 import { StartupError, codeOf } from "./startup-error.js";

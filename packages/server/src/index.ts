@@ -11,7 +11,7 @@ export { createMetrics, type Metrics } from "./metrics.js";
 export { EnvelopeStore } from "./envelope/envelope-store.js";
 export { DamagedRecordError, StoreGoneError } from "./envelope/errors.js";
 export { KeyProviderError, type KeyProvider, type Wrap, type WrapContext } from "./envelope/key-provider.js";
-export { KeyringError, openKeyring } from "./envelope/local-keyring.js";
+export { KeyringError, openKeyring } from "./envelope/providers/local-keyring.js";
 export { StoreKeys, type StoreKeysOptions } from "./envelope/store-keys.js";
 export type { Database } from "./storage/database.js";
 export type { CreateResult, Directory, KeyPurpose, TokenRow, WrappedKey } from "./storage/directory.js";

@@ -5,7 +5,7 @@ import { createRequire } from "node:module";
 import { isId } from "@tacenda/protocol";
 import { Command, CommanderError, InvalidArgumentError } from "commander";
 
-import { KeyringError } from "../envelope/local-keyring.js";
+import { KeyringError } from "../envelope/providers/local-keyring.js";
 import { InvalidOptionError, StartupError, codeOf } from "../startup-error.js";
 import { NewerDatabaseError } from "../storage/database.js";
 import { DataDirectoryLockedError } from "../storage/lock.js";

@@ -9,7 +9,7 @@ import BetterSqlite3 from "better-sqlite3";
 import { onTestFinished } from "vitest";
 
 import { EnvelopeStore } from "../../src/envelope/envelope-store.js";
-import { openKeyring } from "../../src/envelope/local-keyring.js";
+import { openKeyring } from "../../src/envelope/providers/local-keyring.js";
 import { StoreKeys, type StoreKeysOptions } from "../../src/envelope/store-keys.js";
 import type { RecordRef, WriteOperation } from "../../src/storage/record-store.js";
 import { openSqlite } from "../../src/storage/sqlite.js";

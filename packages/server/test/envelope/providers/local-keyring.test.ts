@@ -9,9 +9,9 @@ import { setImmediate } from "node:timers/promises";
 
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 
-import type { WrapContext } from "../../src/envelope/key-provider.js";
-import { KeyringError, openKeyring } from "../../src/envelope/local-keyring.js";
-import * as reference from "./reference.js";
+import type { Wrap, WrapContext } from "../../../src/envelope/key-provider.js";
+import { KeyringError, openKeyring } from "../../../src/envelope/providers/local-keyring.js";
+import * as reference from "../reference.js";
 
 let folder: string;
 let file: string;
@@ -73,12 +73,12 @@ describe("the file", () => {
   test("is made once, private, with one key whose check an independent computation confirms", async () => {
     const keyring = await openKeyring(file, { create: true });
     const value = await content();
-    expect(value).toMatchObject({ format: "tacenda-keyring/1", current: 1 });
-    expect(Object.keys(value)).toEqual(["format", "id", "current", "keys"]);
+    expect(value).toMatchObject({ format: "tacenda-keyring/2", current: 1 });
+    expect(Object.keys(value)).toEqual(["format", "id", "current", "keys", "check"]);
     expect(value.id).toMatch(/^[0-9a-f]{32}$/);
     expect(keyring.id).toBe(`local:${value.id}`);
     const [key] = value.keys;
-    expect(Object.keys(key ?? {})).toEqual(["version", "createdAt", "key", "check"]);
+    expect(Object.keys(key ?? {})).toEqual(["version", "createdAt", "state", "key", "check"]);
     const bytes = Buffer.from(key?.key ?? "", "base64url");
     expect(bytes).toHaveLength(32);
     expect(key?.check).toBe(reference.keyringCheck(value.id, 1, bytes));
@@ -160,7 +160,7 @@ describe("the file", () => {
 
   test("of an unknown format is refused", async () => {
     const value = await saveVersions(1);
-    await save({ ...value, format: "tacenda-keyring/2" });
+    await save({ ...value, format: "tacenda-keyring/3" });
     expect(await refusal()).toContain("format is not known");
   });
 
@@ -181,8 +181,6 @@ describe("the file", () => {
         { ...value, current: "2" },
         { ...value, keys: [] },
         { ...value, current: 1, keys: [first, first] },
-        { ...value, keys: [first, { ...second, key: `${second.key}=` }] },
-        { ...value, keys: [first, { ...second, key: second.key.slice(0, -2) }] },
         { ...value, keys: [first, { ...second, createdAt: "yesterday" }] },
         { ...value, keys: [first, { ...second, check: undefined }] },
       ].map((each) => JSON.stringify(each)),
@@ -200,17 +198,37 @@ describe("the file", () => {
     }
   });
 
-  test("with a damaged key names its version", async () => {
+  test("with a damaged key opens for the others, and names its version when it is needed", async () => {
     const value = await saveVersions(3);
     const [first, second, third] = value.keys as [FileKey, FileKey, FileKey];
+    const wraps: Wrap[] = [];
+    for (const current of [1, 2, 3]) {
+      await save({ ...value, current });
+      wraps.push(await (await openKeyring(file, { create: false })).wrap(randomBytes(32), context));
+    }
     const key = Buffer.from(second.key, "base64url");
     key[7] = (key[7] ?? 0) ^ 1;
-    await save({ ...value, keys: [first, { ...second, key: key.toString("base64url") }, third] });
-    expect(await refusal()).toContain("Key version 2");
-    await save({ ...value, keys: [{ ...first, version: 4 }, second, third] });
-    expect(await refusal()).toContain("Key version 4");
+    for (const damaged of [key.toString("base64url"), `${second.key}=`, second.key.slice(0, -2), ""]) {
+      await save({ ...value, keys: [first, { ...second, key: damaged }, third] });
+      const keyring = await openKeyring(file, { create: false });
+      const results = await Promise.allSettled(wraps.map((wrap) => keyring.unwrap(wrap, context)));
+      expect(results.map(({ status }) => status)).toEqual(["fulfilled", "rejected", "fulfilled"]);
+      await expect(keyring.unwrap(wraps[1] ?? expect.unreachable(), context)).rejects.toMatchObject({
+        fault: "refused",
+        message: expect.stringMatching(/version 2 .* is damaged/) as unknown,
+      });
+      await keyring.health();
+      // What is left of the damaged key may be all there is.
+      await expect(keyring.masterKeys.rotate()).rejects.toThrow("damaged key");
+    }
+    await save({ ...value, keys: [first, second, { ...third, key: second.key }] });
+    await expect((await openKeyring(file, { create: false })).health()).rejects.toThrow("version 3");
+  });
+
+  test("without a key that can be used is refused, and names the versions", async () => {
+    const value = await saveVersions(2);
     await save({ ...value, id: "0".repeat(32) });
-    expect(await refusal()).toContain("Key version 1");
+    expect(await refusal()).toContain("Key version 1, 2");
   });
 
   test("with any byte changed is refused, or holds the very same keys", async () => {
@@ -277,7 +295,7 @@ describe("wraps", () => {
     await expect(without.unwrap(wrap, context)).rejects.toMatchObject({
       name: "KeyProviderError",
       fault: "refused",
-      message: expect.stringContaining("master-key version 3") as unknown,
+      message: expect.stringContaining("Master-key version 3") as unknown,
     });
   });
 

@@ -1,0 +1,47 @@
+/** Opens key providers by what names them on the command line; spec/envelope.md § Key providers. */
+
+import { InvalidOptionError, StartupError } from "../startup-error.js";
+import type { KeyProvider } from "./key-provider.js";
+import { openKeyring } from "./providers/local-keyring.js";
+
+export interface OpenOptions {
+  /** Where credentials come from: PINs and tokens are never part of a URI. */
+  environment: NodeJS.ProcessEnv;
+  /** Makes a local keyring that is not there. */
+  create: boolean;
+}
+
+/**
+ * Opens the provider that `uri` names. Only a local keyring is read now: the others are asked when they are first used, so that
+ * a server starts while they are away.
+ *
+ * @throws {InvalidOptionError} when it names none.
+ * @throws {StartupError} when a package or a credential is missing; it says which.
+ * @throws {KeyringError} when a local keyring cannot be used.
+ */
+export async function openKeyProvider(uri: string, options: OpenOptions): Promise<KeyProvider> {
+  const kind = uri.slice(0, uri.indexOf(":"));
+  switch (kind) {
+    case "local":
+      return await openKeyring(uri.slice("local:".length), options);
+    default:
+      throw new InvalidOptionError(
+        "A key provider is named by a URI that begins with local:, pkcs11:, aws-kms: or transit:. See docs/key-providers.md.",
+      );
+  }
+}
+
+/**
+ * Imports an optional package.
+ * @throws {StartupError} that names it, when it is not installed.
+ */
+export async function importOptional<Module>(name: string, load: () => Promise<Module>): Promise<Module> {
+  try {
+    return await load();
+  } catch (error) {
+    throw new StartupError(
+      `This key provider needs the package ${name}, which is not installed or does not load here: npm install ${name}`,
+      { cause: error },
+    );
+  }
+}
