@@ -13,6 +13,7 @@ export const ERROR_STATUS = {
   already_exists: 409,
   id_retired: 409,
   secret_mismatch: 409,
+  key_in_use: 409,
   record_expired: 410,
   version_conflict: 412,
   body_too_large: 413,

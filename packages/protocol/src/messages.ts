@@ -65,6 +65,85 @@ export interface WhoAmI {
   expiresAt: number | null;
 }
 
+/** A life of a master-key version: `damaged` if its key is there and cannot be used. */
+export type MasterKeyState = "enabled" | "retired" | "destroyed" | "damaged";
+
+export interface MasterKeyInfo {
+  version: number;
+  /** Null when the key provider does not tell. */
+  createdAt: number | null;
+  /** Null when the key provider cannot be asked. */
+  state: MasterKeyState | null;
+  /** Store keys that are wrapped under it. */
+  wraps: number;
+}
+
+export interface KeyProviderInfo {
+  id: string;
+  /** False if the database needs it and this server has none of that id. */
+  configured: boolean;
+  /** Whether it wraps new keys. */
+  active: boolean;
+  health: "ok" | "unavailable" | "refused";
+  /** Why it is not healthy, and what to do. */
+  message?: string;
+  currentVersion: number | null;
+  versions: MasterKeyInfo[];
+}
+
+/** A re-encryption under way. */
+export interface ReencryptionInfo {
+  project: string;
+  store: string;
+  /** 0 to 1: how far the pass over the store has come. */
+  progress: number;
+  /** Bodies met that do not verify, and keep their data key. */
+  damaged: number;
+  begunAt: number;
+}
+
+/** The answer to `GET /v1/admin/keys`. */
+export interface KeyStatus {
+  providers: KeyProviderInfo[];
+  /** Store keys that are not yet wrapped under the current master key of the active provider. */
+  outdatedWraps: number;
+  /** When the master key is rotated next by the schedule; null without one. */
+  nextRotation: number | null;
+  reencryptions: ReencryptionInfo[];
+  /** What kept the work in the background from going on, the last time this server tried; null when nothing did. */
+  failure: string | null;
+}
+
+/** A master-key version of a key provider. */
+export interface MasterKeyRef {
+  provider: string;
+  masterVersion: number;
+}
+
+export interface StoreKeyInfo extends MasterKeyRef {
+  purpose: "index" | "data";
+  version: number;
+  /** `retired` opens what exists, and nothing new is written under it. */
+  state: "active" | "retired";
+  createdAt: number;
+}
+
+/** The answer to `GET S/keys`. */
+export interface StoreKeyStatus {
+  keys: StoreKeyInfo[];
+  reencryption: ReencryptionInfo | null;
+}
+
+/** What a destruction leaves: what is gone, since when, under which keys it was, and what would still open it. */
+export interface DestructionReceipt {
+  destroyed: string;
+  at: number;
+  /** The keys that are gone. Of a store: each with the master key it was wrapped under. */
+  keys: (MasterKeyRef & Partial<Pick<StoreKeyInfo, "purpose" | "version">>)[];
+  /** In sentences; whatever is not among them does not open it. */
+  stillOpenedBy: string[];
+}
+
 /** What the server enforces on a record without reading anything of it. */
 export interface RecordAttributes {
   /** Deleting, moving and purging are refused. */

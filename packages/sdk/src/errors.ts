@@ -205,6 +205,11 @@ export class RecordInactiveError extends TacendaError {
   readonly code = "record_inactive";
 }
 
+/** A key cannot be retired or destroyed: something refers to it, or it is not in the state that this needs. */
+export class KeyInUseError extends TacendaError {
+  readonly code = "key_in_use";
+}
+
 /**
  * A write was sent again after no clear answer, and then refused, so nobody can tell whether the first had happened. Read
  * the key, then decide whether to write again. `cause` is what the last answer was, unless others had written meanwhile.
@@ -241,6 +246,7 @@ export interface TacendaErrorTypes {
   secret_rotated: SecretRotatedError;
   record_protected: RecordProtectedError;
   record_inactive: RecordInactiveError;
+  key_in_use: KeyInUseError;
   outcome_unknown: OutcomeUnknownError;
 }
 

@@ -26,6 +26,7 @@ export {
   ConfigurationError,
   ConflictError,
   IdRetiredError,
+  KeyInUseError,
   InvalidKeyError,
   InvalidValueError,
   KeyProviderUnavailableError,

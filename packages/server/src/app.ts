@@ -4,7 +4,7 @@ import { Hono } from "hono";
 
 import { Authenticator } from "./auth/authenticator.js";
 import { checkOptions } from "./check-options.js";
-import type { Services, StoreKeyMaker } from "./http/call.js";
+import type { KeyAdministrator, Services, StoreKeyMaker } from "./http/call.js";
 import { corsHeaders, preflight } from "./http/cors.js";
 import {
   dispatch,
@@ -31,6 +31,7 @@ export interface AppDependencies {
   records: RecordStore;
   directory: Directory;
   keys: StoreKeyMaker;
+  keyAdministration: KeyAdministrator;
   /** SHA-256 of the root token, 32 bytes. */
   rootTokenDigest: Uint8Array;
   /** Each resolves when a part of the server can be used: the database, the key provider. */
@@ -51,6 +52,7 @@ const DEPENDENCY_NAMES = {
   records: "required",
   directory: "required",
   keys: "required",
+  keyAdministration: "required",
   rootTokenDigest: "required",
   readinessChecks: "required",
   purgeDestroyed: "required",
@@ -68,14 +70,15 @@ const DEPENDENCY_NAMES = {
  */
 export function createApp(dependencies: AppDependencies): Hono<NodeEnv> {
   checkOptions<AppDependencies>("createApp", dependencies, DEPENDENCY_NAMES);
-  const { records, directory, keys, rootTokenDigest, purgeDestroyed, logger, metrics, onAccess, corsOrigin } =
-    dependencies;
+  const { records, directory, keys, keyAdministration, rootTokenDigest, purgeDestroyed } = dependencies;
+  const { logger, metrics, onAccess, corsOrigin } = dependencies;
   const now = dependencies.now ?? Date.now;
   const authenticator = new Authenticator(directory, rootTokenDigest, now);
   const services: Services = {
     records,
     directory,
     keys,
+    keyAdministration,
     now,
     purgeDestroyed,
     mismatches: new MismatchLimit(),

@@ -4,8 +4,10 @@ import { existsSync } from "node:fs";
 import { chmod, readdir, stat } from "node:fs/promises";
 import { join, resolve } from "node:path";
 
+import { openConfiguredProviders } from "./configured-providers.js";
+import type { GuardOptions } from "./envelope/guarded-key-provider.js";
 import type { KeyProvider } from "./envelope/key-provider.js";
-import { openKeyring } from "./envelope/providers/local-keyring.js";
+import type { KeyProviders } from "./envelope/key-providers.js";
 import type { Logger } from "./logger.js";
 import { makePrivateFolder } from "./private-file.js";
 import { StartupError, codeOf } from "./startup-error.js";
@@ -15,8 +17,8 @@ import { openSqlite } from "./storage/sqlite.js";
 
 export interface DataDirectory {
   database: Database;
-  provider: KeyProvider;
-  /** Closes the database and gives the lock back. */
+  providers: KeyProviders;
+  /** Closes the providers and the database, and gives the lock back. */
   close(): Promise<void>;
 }
 
@@ -35,20 +37,36 @@ const OTHERS = 0o077;
  */
 export async function openDataDirectory(
   path: string,
-  options: { keyringFile: string | undefined; logger: Logger },
+  options: {
+    keyringFile: string | undefined;
+    /** None: the local keyring. */
+    keyProviders?: readonly (string | KeyProvider)[] | undefined;
+    guard?: GuardOptions;
+    logger: Logger;
+  },
 ): Promise<DataDirectory> {
   const directory = resolve(path);
   const lock = await claim(directory, options.logger);
+  const { keyProviders: wanted = [], guard, logger } = options;
   let database: Database | undefined;
   try {
     const file = join(directory, "tacenda.db");
-    const keyring = resolve(options.keyringFile ?? join(directory, "keyring.json"));
-    if (!existsSync(file) && existsSync(keyring)) {
-      options.logger.warn({ file: keyring }, "the keyring has served a database before; this one is new");
+    const keyringFile = resolve(options.keyringFile ?? join(directory, "keyring.json"));
+    if (!existsSync(file) && existsSync(keyringFile) && wanted.length === 0) {
+      logger.warn({ file: keyringFile }, "the keyring has served a database before; this one is new");
     }
     database = await openSqlite(file);
-    const provider = await openProvider(database, keyring);
-    return { database, provider, close: () => close(database, lock) };
+    // The lock says that whoever held them is gone.
+    await database.maintenance.clearLeases();
+    const providers = await openConfiguredProviders(database, { wanted, keyringFile, logger, ...(guard && { guard }) });
+    return {
+      database,
+      providers,
+      async close() {
+        await providers.close();
+        await close(database, lock);
+      },
+    };
   } catch (error) {
     await close(database, lock);
     throw error;
@@ -102,24 +120,4 @@ async function close(database: Database | undefined, lock: { release(): void }):
   } finally {
     lock.release();
   }
-}
-
-/** Only a database that holds no wrapped keys may get a new keyring: what is there could never be opened with it. */
-async function openProvider(database: Database, file: string): Promise<KeyProvider> {
-  const needed = await database.directory.keyProviders();
-  if (needed.length > 0 && !existsSync(file)) {
-    throw new StartupError(
-      `The keyring is missing, and without it nothing in this database can be opened (it needs ${needed.join(", ")}). ` +
-        `Restore the file ${file}, or name the keyring with --keyring.`,
-    );
-  }
-  const provider = await openKeyring(file, { create: needed.length === 0 });
-  const others = needed.filter((id) => id !== provider.id);
-  if (others.length > 0) {
-    throw new StartupError(
-      `This is another keyring: it is ${provider.id}, and the database needs ${others.join(", ")}. ` +
-        "Name the right one with --keyring.",
-    );
-  }
-  return provider;
 }

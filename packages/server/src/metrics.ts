@@ -1,12 +1,21 @@
-/** Counts and times requests by route template, method and status, and by nothing else; spec/http.md § Metrics. */
+/**
+ * Counts and times requests by route template, method and status, and calls to key providers by kind, operation and outcome, and
+ * by nothing else; spec/http.md § Metrics.
+ */
 
 import { createServer, type Server } from "node:http";
 
-import { Histogram, Registry, collectDefaultMetrics } from "prom-client";
+import { Gauge, Histogram, Registry, collectDefaultMetrics } from "prom-client";
+
+import type { ObserveKeyProvider } from "./envelope/guarded-key-provider.js";
 
 export interface Metrics {
   /** Counts one request. `seconds` from its arrival to its answer. */
   observe(route: string, method: string, status: number, seconds: number): void;
+  /** Counts one call to a key provider. */
+  observeKeyProvider: ObserveKeyProvider;
+  /** How many store keys are not under the current master key, and how many stores are being re-encrypted. */
+  setKeyWork(outdatedWraps: number, reencryptions: number): void;
   /** The text that Prometheus scrapes. */
   render(): Promise<string>;
 }
@@ -24,7 +33,30 @@ export function createMetrics(): Metrics {
     buckets: BUCKETS_SECONDS,
     registers: [registry],
   });
+  const providerDurations = new Histogram({
+    name: "tacenda_key_provider_duration_seconds",
+    help: "Duration of calls to key providers",
+    labelNames: ["kind", "operation", "outcome"],
+    buckets: BUCKETS_SECONDS,
+    registers: [registry],
+  });
+  const outdated = new Gauge({
+    name: "tacenda_outdated_key_wraps",
+    help: "Store keys that are not yet wrapped under the current master key",
+    registers: [registry],
+  });
+  const reencrypting = new Gauge({
+    name: "tacenda_reencryptions",
+    help: "Stores whose records are being encrypted under a newer data key",
+    registers: [registry],
+  });
   return {
+    observeKeyProvider: (kind, operation, outcome, seconds) =>
+      providerDurations.observe({ kind, operation, outcome }, seconds),
+    setKeyWork(outdatedWraps, reencryptions) {
+      outdated.set(outdatedWraps);
+      reencrypting.set(reencryptions);
+    },
     observe: (route, method, status, seconds) => durations.observe({ route, method, status }, seconds),
     render: () => registry.metrics(),
   };

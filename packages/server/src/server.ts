@@ -12,12 +12,16 @@ import { rootTokenDigest } from "./auth/root-token.js";
 import { checkOptions } from "./check-options.js";
 import { explainRefusal, openDataDirectory, type DataDirectory } from "./data-directory.js";
 import { EnvelopeStore } from "./envelope/envelope-store.js";
+import type { KeyProvider } from "./envelope/key-provider.js";
+import type { KeyProviders } from "./envelope/key-providers.js";
 import { StoreKeys } from "./envelope/store-keys.js";
 import { createExpiryPurge } from "./expiry-purge.js";
 import type { AccessEvent } from "./http/dispatch.js";
 import { createNodeServer } from "./http/node-server.js";
+import { KeyAdministration } from "./keys/key-administration.js";
+import { KeyKeeper } from "./keys/key-keeper.js";
 import type { Logger } from "./logger.js";
-import { createMetrics, createMetricsServer } from "./metrics.js";
+import { createMetrics, createMetricsServer, type Metrics } from "./metrics.js";
 import { writePrivateFile } from "./private-file.js";
 import { createPurge } from "./purge.js";
 import { StartupError, codeOf } from "./startup-error.js";
@@ -26,6 +30,8 @@ import type { Directory } from "./storage/directory.js";
 export const DEFAULT_MAX_CONNECTIONS = 1_000;
 const LOOPBACK = "127.0.0.1";
 const EXPIRY_MILLISECONDS = 60_000;
+const KEY_MILLISECONDS = 60_000;
+export const MASTER_KEY_ROTATION = 90 * 24 * 3_600_000;
 /** How long requests under way may go on after `close`, in milliseconds. */
 const GRACE_MILLISECONDS = 10_000;
 
@@ -38,6 +44,19 @@ export interface ServerOptions {
   port?: number;
   /** `keyring.json` in the data directory by default. */
   keyringFile?: string;
+  /**
+   * Where master keys live: URIs as --key-provider takes them, or providers of the caller's own, which the server closes. The
+   * first wraps new keys, until `keys migrate` names another. The local keyring by default.
+   */
+  keyProviders?: readonly (string | KeyProvider)[];
+  /** Milliseconds after which the master key is rotated by itself, or null for never; 90 days by default. */
+  masterKeyRotation?: number | null;
+  /** Milliseconds after which each store gets a new data key, or null for never, as by default. */
+  dataKeyRotation?: number | null;
+  /** Milliseconds for which unwrapped store keys are used before they are loaded again; 5 minutes by default. */
+  keyCacheTtl?: number;
+  /** Milliseconds after that for which reads go on while the key provider fails; 15 minutes by default, 0 for none. */
+  keyCacheGrace?: number;
   /** At least 32 visible ASCII characters; instead of the token of the first start. */
   rootToken?: string;
   /**
@@ -55,6 +74,8 @@ export interface ServerOptions {
   now?: () => number;
   /** How often to look for records that have expired, in milliseconds; every minute by default. */
   expiryInterval?: number;
+  /** How often to look for work on keys that nobody has announced, in milliseconds; every minute by default. */
+  keyInterval?: number;
   onAccess?: (event: AccessEvent) => void;
 }
 
@@ -77,6 +98,11 @@ const OPTION_NAMES = {
   host: "optional",
   port: "optional",
   keyringFile: "optional",
+  keyProviders: "optional",
+  masterKeyRotation: "optional",
+  dataKeyRotation: "optional",
+  keyCacheTtl: "optional",
+  keyCacheGrace: "optional",
   rootToken: "optional",
   announceRootToken: "optional",
   metricsPort: "optional",
@@ -85,6 +111,7 @@ const OPTION_NAMES = {
   logger: "optional",
   now: "optional",
   expiryInterval: "optional",
+  keyInterval: "optional",
   onAccess: "optional",
 } as const;
 
@@ -96,18 +123,20 @@ const OPTION_NAMES = {
  */
 export async function startServer(options: ServerOptions): Promise<RunningServer> {
   checkOptions<ServerOptions>("startServer", options, OPTION_NAMES);
-  const { dataDir, keyringFile, logger = SILENT } = options;
-  const data = await openDataDirectory(dataDir, { keyringFile, logger });
+  const { dataDir, keyringFile, keyProviders, logger = SILENT } = options;
+  const metrics = options.metricsPort === undefined ? undefined : createMetrics();
+  const guard = { observe: metrics?.observeKeyProvider };
+  const data = await openDataDirectory(dataDir, { keyringFile, keyProviders, guard, logger });
   try {
-    return await run(data, options);
+    return await run(data, options, metrics);
   } catch (error) {
     await data.close();
     throw error;
   }
 }
 
-async function run(data: DataDirectory, options: ServerOptions): Promise<RunningServer> {
-  const { database, provider } = data;
+async function run(data: DataDirectory, options: ServerOptions, metrics: Metrics | undefined): Promise<RunningServer> {
+  const { database, providers } = data;
   const { directory } = database;
   const logger = options.logger ?? SILENT;
   const now = options.now ?? Date.now;
@@ -115,17 +144,31 @@ async function run(data: DataDirectory, options: ServerOptions): Promise<Running
   const announce = options.announceRootToken ?? ((token) => writeRootToken(options.dataDir, token, logger));
   const digest = await rootTokenDigest(directory, options.rootToken, announce);
 
-  const keys = new StoreKeys({ directory, provider });
+  const keys = new StoreKeys({
+    directory: database.keys,
+    providers,
+    ...(options.keyCacheTtl !== undefined && { ttl: options.keyCacheTtl }),
+    ...(options.keyCacheGrace !== undefined && { grace: options.keyCacheGrace }),
+  });
   const purge = createPurge(database.maintenance, logger);
   const interval = options.expiryInterval ?? EXPIRY_MILLISECONDS;
   const expiry = createExpiryPurge({ maintenance: database.maintenance, keys, logger, now, interval });
-  const metrics = options.metricsPort === undefined ? undefined : createMetrics();
+  const masterKeyPeriod = options.masterKeyRotation === undefined ? MASTER_KEY_ROTATION : options.masterKeyRotation;
+  const keyServices = { keys: database.keys, providers, storeKeys: keys, maintenance: database.maintenance, now };
+  const keeper = new KeyKeeper({
+    ...keyServices,
+    logger,
+    periods: { masterKey: masterKeyPeriod, dataKey: options.dataKeyRotation ?? null },
+    interval: options.keyInterval ?? KEY_MILLISECONDS,
+    onProgress: metrics?.setKeyWork,
+  });
   const app = createApp({
     records: new EnvelopeStore(database.records, keys),
     directory,
     keys,
+    keyAdministration: new KeyAdministration({ ...keyServices, keeper, masterKeyPeriod }),
     rootTokenDigest: digest,
-    readinessChecks: [() => database.check(), () => provider.health()],
+    readinessChecks: [() => database.check(), () => checkProvider(providers)],
     purgeDestroyed: () => purge.start(),
     logger,
     now,
@@ -136,12 +179,14 @@ async function run(data: DataDirectory, options: ServerOptions): Promise<Running
   // What was destroyed before the last stop may not have been purged to its end.
   purge.start();
   expiry.start();
+  // What was begun before the last stop may not have come to its end.
+  keeper.wake();
 
   const host = options.host ?? LOOPBACK;
   const server = createNodeServer(app, options.maxConnections ?? DEFAULT_MAX_CONNECTIONS);
   const stop = async (listeners: Server[]) => {
     await Promise.all(listeners.map(closeListener));
-    await Promise.all([purge.stop(), expiry.stop()]);
+    await Promise.all([purge.stop(), expiry.stop(), keeper.stop()]);
   };
   const listeners: Server[] = [server];
   const metricsServer = metrics && createMetricsServer(metrics);
@@ -164,6 +209,11 @@ async function run(data: DataDirectory, options: ServerOptions): Promise<Running
     keys,
     close: () => (closing ??= stop(listeners).then(() => data.close())),
   };
+}
+
+/** The one that new keys need. Others may be away while what they wrapped is in the cache. */
+async function checkProvider(providers: KeyProviders): Promise<void> {
+  await (await providers.active()).health();
 }
 
 /** Only the owner of the data directory can read the file. */

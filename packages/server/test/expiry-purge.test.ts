@@ -213,7 +213,7 @@ describe("what the database says is only a hint", () => {
     const body = sealedRecord({ expiresAt: START });
     const operation = writeOf(gone, 1, body);
     await world.records.commit([{ ...operation, write: { body, createdAt: 1, expiresAt: START } }]);
-    await world.directory.destroyStore("default", "gone");
+    await world.directory.destroyStore("default", "gone", 9);
     world.keys.forget("default", "gone");
     const [first] = world.refs;
     const id = (await world.keys.open("default", "user-tokens"))?.recordId(first?.id ?? new Uint8Array());

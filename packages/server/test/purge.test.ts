@@ -49,7 +49,7 @@ async function openPurgeable() {
     await createStore(database, "p", store);
     await writeVersions(database, newRef("p", store), 3);
   }
-  await database.directory.destroyStore("p", "s");
+  await database.directory.destroyStore("p", "s", 9);
   const errors: string[] = [];
   const logger = { debug() {}, info() {}, warn() {}, error: (_: object, message: string) => void errors.push(message) };
   const purge = createPurge(database.maintenance, logger);
@@ -63,7 +63,7 @@ test("what is destroyed as a purge comes to its end is purged too", async () => 
   const step = database.maintenance.purgeDestroyed.bind(database.maintenance);
   vi.spyOn(database.maintenance, "purgeDestroyed").mockImplementation(async (...bounds) => {
     const gone = await step(...bounds);
-    if (gone === 0 && (await database.directory.destroyStore("p", "t"))) purge.start();
+    if (gone === 0 && (await database.directory.destroyStore("p", "t", 9))) purge.start();
     return gone;
   });
   purge.start();

@@ -6,6 +6,7 @@ import {
   AlreadyExistsError,
   ConfigurationError,
   IdRetiredError,
+  KeyInUseError,
   KeyProviderUnavailableError,
   OverloadedError,
   PermissionDeniedError,
@@ -109,6 +110,8 @@ const KNOWN_ERRORS: Record<ErrorCode, (details: Details) => TacendaError> = {
   id_retired: (details) =>
     new IdRetiredError("The id belonged to something destroyed and is never used again: choose another.", details),
   secret_mismatch: unexpected("secret_mismatch"),
+  key_in_use: (details) =>
+    new KeyInUseError("The key is in use or not in the state that this needs: keys.status() says by what.", details),
   record_expired: unexpected("record_expired"),
   version_conflict: unexpected("version_conflict"),
   body_too_large: (details) => new ValueTooLargeError("The server refuses a body of this size.", details),

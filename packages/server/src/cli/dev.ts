@@ -9,6 +9,7 @@ import { resolve } from "node:path";
 import { DEFAULT_MAX_VERSIONS, DEFAULT_PROJECT, RANDOM_LENGTH, SECRET_PREFIX, randomBase62 } from "@tacenda/protocol";
 
 import { newToken, withChecksum } from "../auth/tokens.js";
+import { createStoreWithKeys } from "../envelope/new-store.js";
 import type { RunningServer } from "../server.js";
 import { StartupError } from "../startup-error.js";
 import { formatEnvironment, updateEnvFile } from "./env-file.js";
@@ -50,7 +51,7 @@ async function provide(server: RunningServer, { store, writeEnv }: DevFlags): Pr
 
 async function makeStore({ directory, keys }: RunningServer, id: string): Promise<void> {
   const store = { id, secrets: "one", maxVersions: DEFAULT_MAX_VERSIONS, createdAt: Date.now() } as const;
-  const result = await directory.createStore(DEFAULT_PROJECT, store, await keys.createKeys(DEFAULT_PROJECT, id));
+  const result = await createStoreWithKeys(directory, keys, DEFAULT_PROJECT, store);
   if (result === "created") return;
   throw new StartupError(
     result === "retired"

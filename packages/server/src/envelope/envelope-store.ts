@@ -13,7 +13,12 @@ import {
 } from "../storage/record-store.js";
 import { DamagedRecordError, StoreGoneError } from "./errors.js";
 import { BODY_OVERHEAD_BYTES, dataKeyVersion, type OpenStore } from "./open-store.js";
-import type { StoreKeys } from "./store-keys.js";
+import type { KeyUse, StoreKeys } from "./store-keys.js";
+
+const NO_BODY = new Uint8Array(0);
+
+/** How often keys that turn out to be stale are loaded anew for one call. */
+const MAX_ATTEMPTS = 3;
 
 /** What a call is about: a read or an operation, its store's keys, and the record's id below the envelope. */
 interface Target<Item> {
@@ -38,13 +43,15 @@ export class EnvelopeStore implements RecordStore {
 
   /** @throws {DamagedRecordError} when any record does not verify; its `positions` say which. */
   async read(refs: readonly ReadRef[]): Promise<(StoredRecord | null)[]> {
-    let targets = await this.#open(refs, (ref) => ref);
-    const found = await this.#records.read(targets.map(({ item, ref }) => ({ ...item, ...ref })));
-
-    // Another server may have begun to write under a data key that is newer than what is cached here.
-    if (targets.some(({ store }, index) => namesUnknownKey(store, found[index]))) {
-      this.#forget(targets);
-      targets = await this.#open(refs, (ref) => ref);
+    let targets = await this.#open(refs, (ref) => ref, "read");
+    let found = await this.#find(targets);
+    // Another server may have begun to write under a data key that is newer than what is cached here, or have re-encrypted
+    // and given up the one that the body was still under when it was read.
+    for (let unknown = unknownKeys(targets, found), before = ""; unknown !== "" && unknown !== before;) {
+      await this.#reload(targets.filter(({ store }, index) => namesUnknownKey(store, found[index])));
+      targets = await this.#open(refs, (ref) => ref, "read");
+      found = await this.#find(targets);
+      [unknown, before] = [unknownKeys(targets, found), unknown];
     }
 
     const damaged: number[] = [];
@@ -63,7 +70,7 @@ export class EnvelopeStore implements RecordStore {
    * @throws {DamagedRecordError} when the record's state does not verify, or its current version is gone.
    */
   async versions(ref: RecordRef): Promise<RecordVersions | null> {
-    const store = await this.#keys.open(ref.project, ref.store);
+    const store = await this.#keys.open(ref.project, ref.store, "read");
     if (store === null) throw new StoreGoneError();
     const id = store.recordId(ref.id);
     const found = await this.#records.versions({ ...ref, id });
@@ -78,34 +85,47 @@ export class EnvelopeStore implements RecordStore {
   }
 
   async commit(operations: readonly WriteOperation[]): Promise<CommitResult> {
-    const targets = await this.#open(operations, (operation) => operation.ref);
-    try {
-      return await this.#records.commit(targets.map(seal));
-    } catch (error) {
-      if (!(error instanceof StaleKeyError)) throw error;
+    for (let attempt = 1; ; attempt++) {
+      const targets = await this.#open(operations, (operation) => operation.ref, "write");
+      try {
+        return await this.#records.commit(targets.map(seal));
+      } catch (error) {
+        if (!(error instanceof StaleKeyError) || attempt === MAX_ATTEMPTS) throw error;
+      }
+      // Nothing was written: the data key was rotated, or the store destroyed, since its keys were loaded.
+      await this.#reload(targets);
     }
-    // Nothing was written: another server has rotated the data key, or destroyed the store. Load the keys anew, once.
-    this.#forget(targets);
-    const renewed = await this.#open(operations, (operation) => operation.ref);
-    return this.#records.commit(renewed.map(seal));
+  }
+
+  #find(targets: readonly Target<ReadRef>[]): Promise<(StoredRecord | null)[]> {
+    return this.#records.read(targets.map(({ item, ref }) => ({ ...item, ...ref })));
   }
 
   /** Finds the keys for each item, with one look-up per store. */
-  async #open<Item>(items: readonly Item[], refOf: (item: Item) => RecordRef): Promise<Target<Item>[]> {
+  async #open<Item>(items: readonly Item[], refOf: (item: Item) => RecordRef, use: KeyUse): Promise<Target<Item>[]> {
     const targets: Target<Item>[] = [];
     for (const item of items) {
       const { project, store: name, id } = refOf(item);
       const known = targets.find(({ ref }) => ref.project === project && ref.store === name);
-      const store = known?.store ?? (await this.#keys.open(project, name));
+      const store = known?.store ?? (await this.#keys.open(project, name, use));
       if (store === null) throw new StoreGoneError();
       targets.push({ item, store, ref: { project, store: name, id: store.recordId(id) } });
     }
     return targets;
   }
 
-  #forget(targets: readonly Target<unknown>[]): void {
-    for (const { ref, store } of targets) this.#keys.forget(ref.project, ref.store, store);
+  async #reload(targets: readonly Target<unknown>[]): Promise<void> {
+    for (const { ref, store } of targets) await this.#keys.reload(ref.project, ref.store, store);
   }
+}
+
+/** Which of the bodies name data keys that their stores do not have, as text to compare; empty when none does. */
+function unknownKeys(targets: readonly Target<ReadRef>[], found: readonly (StoredRecord | null)[]): string {
+  const unknown = targets.flatMap(({ store }, index) => {
+    const record = found[index];
+    return namesUnknownKey(store, record) ? [`${index}:${dataKeyVersion(record?.kept?.body ?? NO_BODY) ?? 0}`] : [];
+  });
+  return unknown.join();
 }
 
 function namesUnknownKey(store: OpenStore, record: StoredRecord | null | undefined): boolean {

@@ -34,8 +34,7 @@ async function openFor({ project, store: name, body }: ExpiringRow, keys: StoreK
   const store = await keys.open(project, name);
   if (store === null || store.dataKey(dataKeyVersion(body) ?? store.current.version) !== undefined) return store;
   // Another server has begun to write under a newer one.
-  keys.forget(project, name, store);
-  return await keys.open(project, name);
+  return await keys.reload(project, name, store);
 }
 
 function judge({ body, ...row }: ExpiringRow, store: OpenStore, now: number): ExpiryChange | null {

@@ -1,6 +1,6 @@
 /** Where master keys live (a KMS). They never leave it; store keys go in and come out wrapped. spec/envelope.md § Wrapping. */
 
-import type { KeyPurpose } from "../storage/directory.js";
+import type { KeyPurpose } from "../storage/store-key.js";
 
 /** What a wrap is bound to: it opens for nothing else. */
 export interface WrapContext {

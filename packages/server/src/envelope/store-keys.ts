@@ -4,22 +4,31 @@ import { createSecretKey, randomBytes, type KeyObject } from "node:crypto";
 
 import { LRUCache } from "lru-cache";
 
-import type { Directory, KeyPurpose, WrappedKey } from "../storage/directory.js";
+import type { KeyDirectory } from "../storage/key-directory.js";
 import { StorageError } from "../storage/record-store.js";
-import { KeyProviderError, type KeyProvider } from "./key-provider.js";
+import type { KeyPurpose, WrappedKey } from "../storage/store-key.js";
+import { KeyProviderError } from "./key-provider.js";
+import type { KeyProviders } from "./key-providers.js";
 import { OpenStore } from "./open-store.js";
 import { DataKey, SubkeyPool } from "./subkeys.js";
 
 /** Bytes of an index key and of a data key. */
 const STORE_KEY_BYTES = 32;
 
+/** How long a refusal of a store's keys is told again without asking, in milliseconds. */
+const REST_MILLISECONDS = 1_000;
+/** How long a read waits for keys to be loaded anew when it could go on with the old ones, in milliseconds. */
+const PATIENCE_MILLISECONDS = 250;
+
 export interface StoreKeysOptions {
-  directory: Pick<Directory, "wrappedKeys">;
-  provider: KeyProvider;
+  directory: Pick<KeyDirectory, "wrappedKeys">;
+  providers: KeyProviders;
   /** Stores whose keys are kept unwrapped at once. */
   maxStores?: number;
   /** Milliseconds for which unwrapped keys are used before they are loaded again. */
   ttl?: number;
+  /** Milliseconds after that for which reads go on with them while they cannot be loaded. */
+  grace?: number;
   /** Clock of the cache, in milliseconds. */
   now?: () => number;
   /** Bodies sealed under one subkey, and subkeys kept for reading. */
@@ -27,69 +36,96 @@ export interface StoreKeysOptions {
   maxSubkeys?: number;
 }
 
+export const DEFAULT_KEY_TTL = 300_000;
+export const DEFAULT_KEY_GRACE = 900_000;
+
 interface Entry {
-  /** Shared by all who ask while it is under way, and after. */
-  loading: Promise<OpenStore | null>;
+  /** Under way, and shared by all who ask meanwhile. */
+  loading: Promise<OpenStore | null> | null;
   opened: OpenStore | null;
+  /** When `opened` was loaded. */
+  openedAt: number;
+  /** The last failure since, which is told again for a moment. */
+  failure: { error: KeyProviderError; at: number } | null;
 }
 
+/** What keys are needed for: reads may go on for a while with keys that cannot be loaded again. */
+export type KeyUse = "read" | "write";
+
 export class StoreKeys {
-  readonly #directory: Pick<Directory, "wrappedKeys">;
-  readonly #provider: KeyProvider;
+  readonly #directory: Pick<KeyDirectory, "wrappedKeys">;
+  readonly #providers: KeyProviders;
   readonly #pool: SubkeyPool;
+  readonly #ttl: number;
+  readonly #grace: number;
+  readonly #now: () => number;
   readonly #cache: LRUCache<string, Entry>;
 
   constructor(options: StoreKeysOptions) {
     this.#directory = options.directory;
-    this.#provider = options.provider;
+    this.#providers = options.providers;
     this.#pool = new SubkeyPool(options);
-    this.#cache = new LRUCache({
-      max: options.maxStores ?? 10_000,
-      ttl: options.ttl ?? 300_000,
-      ttlResolution: 0,
-      // What has run out stays until it is replaced, so that its data keys can keep their salts; only `open` minds.
-      allowStale: true,
-      noDeleteOnStaleGet: true,
-      ...(options.now && { perf: { now: options.now } }),
-    });
+    this.#ttl = options.ttl ?? DEFAULT_KEY_TTL;
+    this.#grace = options.grace ?? DEFAULT_KEY_GRACE;
+    // Not the system's clock: it may be set back, and would keep keys for as long.
+    this.#now = options.now ?? (() => performance.now());
+    this.#cache = new LRUCache({ max: options.maxStores ?? 10_000 });
   }
 
   /**
-   * Fresh random keys for a new store, wrapped: what `Directory.createStore` takes.
+   * Fresh random keys for a new store, wrapped: what `Directory.createStore` takes. `now`: milliseconds since the epoch.
    * @throws {KeyProviderError}
    */
-  async createKeys(project: string, store: string): Promise<WrappedKey[]> {
-    return Promise.all([this.#createKey(project, store, "index"), this.#createKey(project, store, "data")]);
+  async createKeys(project: string, store: string, now: number): Promise<WrappedKey[]> {
+    return Promise.all([this.#createKey(project, store, "index", 1, now), this.createDataKey(project, store, 1, now)]);
+  }
+
+  /** A fresh random data key, wrapped. `now`: milliseconds since the epoch. @throws {KeyProviderError} */
+  async createDataKey(project: string, store: string, version: number, now: number): Promise<WrappedKey> {
+    return await this.#createKey(project, store, "data", version, now);
   }
 
   /**
-   * The store's keys, from the cache or unwrapped now; null when the store has none. A failure is not remembered.
+   * The store's keys, from the cache or unwrapped now; null when the store has none. Those whose time is over are loaded
+   * again; while that fails or takes long, reads go on with them for the time of grace.
    * @throws {KeyProviderError} when the provider fails, or the keys were wrapped by another one.
    * @throws {StorageError} when the directory fails, or lacks some of the store's keys.
    */
-  open(project: string, store: string): Promise<OpenStore | null> {
-    const place = `${project}/${store}`;
-    const cached = this.#cache.get(place, { allowStale: false });
-    if (cached !== undefined) return cached.loading;
-
-    const expired = this.#cache.peek(place)?.opened ?? null;
-    const entry: Entry = { loading: this.#load(project, store, expired), opened: null };
-    this.#cache.set(place, entry);
-    const drop = () => {
-      if (this.#cache.peek(place) === entry) this.#cache.delete(place);
-    };
-    entry.loading.then((opened) => {
-      entry.opened = opened;
-      if (opened === null) drop();
-    }, drop);
-    return entry.loading;
+  async open(project: string, store: string, use: KeyUse = "write"): Promise<OpenStore | null> {
+    const entry = this.#entry(project, store);
+    const age = this.#now() - entry.openedAt;
+    if (entry.opened !== null && age <= this.#ttl) return entry.opened;
+    const { failure, opened } = entry;
+    const mayGoOn = use === "read" && opened !== null && age <= this.#ttl + this.#grace;
+    if (failure !== null && this.#now() - failure.at < REST_MILLISECONDS) {
+      if (mayGoOn) return opened;
+      throw failure.error;
+    }
+    const loading = this.#loadInto(entry, project, store);
+    if (!mayGoOn) return await loading;
+    try {
+      return await Promise.race([loading, after(PATIENCE_MILLISECONDS, opened)]);
+    } catch (error) {
+      if (error instanceof KeyProviderError) return opened;
+      throw error;
+    }
   }
 
-  /** Makes the next `open` load the keys again; only if `stale` is still what the cache holds, when it is given. */
-  forget(project: string, store: string, stale?: OpenStore): void {
-    const place = `${project}/${store}`;
-    const entry = this.#cache.peek(place);
-    if (stale === undefined || entry?.opened === stale) this.#cache.delete(place);
+  /**
+   * Loads the keys anew, unless the cache has others than `stale` by now.
+   * @throws as `open`
+   */
+  async reload(project: string, store: string, stale: OpenStore): Promise<OpenStore | null> {
+    const entry = this.#entry(project, store);
+    if (entry.opened !== null && entry.opened !== stale) return entry.opened;
+    // Writes wait for the new ones; reads have the old ones for the time of grace.
+    entry.openedAt = Math.min(entry.openedAt, this.#now() - this.#ttl - 1);
+    return await this.#loadInto(entry, project, store);
+  }
+
+  /** Drops the keys of a store that was destroyed. */
+  forget(project: string, store: string): void {
+    this.#cache.delete(`${project}/${store}`);
   }
 
   /** Drops the keys of all stores of a project that was destroyed, whichever stores those were. */
@@ -99,11 +135,51 @@ export class StoreKeys {
     }
   }
 
-  async #createKey(project: string, store: string, purpose: KeyPurpose): Promise<WrappedKey> {
+  #entry(project: string, store: string): Entry {
+    const place = `${project}/${store}`;
+    let entry = this.#cache.get(place);
+    if (entry === undefined) {
+      entry = { loading: null, opened: null, openedAt: -Infinity, failure: null };
+      this.#cache.set(place, entry);
+    }
+    return entry;
+  }
+
+  #loadInto(entry: Entry, project: string, store: string): Promise<OpenStore | null> {
+    if (entry.loading !== null) return entry.loading;
+    entry.loading = this.#load(project, store, entry.opened).then(
+      (opened) => {
+        Object.assign(entry, { loading: null, opened, openedAt: this.#now(), failure: null });
+        if (opened === null) this.#drop(entry, project, store);
+        return opened;
+      },
+      (error: unknown) => {
+        entry.loading = null;
+        if (error instanceof KeyProviderError) entry.failure = { error, at: this.#now() };
+        else if (entry.opened === null) this.#drop(entry, project, store);
+        throw error;
+      },
+    );
+    return entry.loading;
+  }
+
+  #drop(entry: Entry, project: string, store: string): void {
+    const place = `${project}/${store}`;
+    if (this.#cache.peek(place) === entry) this.#cache.delete(place);
+  }
+
+  async #createKey(
+    project: string,
+    store: string,
+    purpose: KeyPurpose,
+    version: number,
+    createdAt: number,
+  ): Promise<WrappedKey> {
+    const provider = await this.#providers.active();
     const key = randomBytes(STORE_KEY_BYTES);
     try {
-      const wrap = await this.#provider.wrap(key, { project, store, purpose, version: 1 });
-      return { purpose, version: 1, state: "active", provider: this.#provider.id, ...wrap };
+      const wrap = await provider.wrap(key, { project, store, purpose, version });
+      return { purpose, version, state: "active", provider: provider.id, ...wrap, createdAt };
     } finally {
       key.fill(0);
     }
@@ -128,15 +204,9 @@ export class StoreKeys {
   }
 
   async #unwrap(project: string, store: string, wrapped: WrappedKey): Promise<KeyObject> {
-    if (wrapped.provider !== this.#provider.id) {
-      throw new KeyProviderError(
-        "refused",
-        `A store's keys are wrapped by key provider ${wrapped.provider}, but this server runs with ` +
-          `${this.#provider.id}: start it with the provider (or keyring file) that made them.`,
-      );
-    }
     const { purpose, version } = wrapped;
-    const key = await this.#provider.unwrap(wrapped, { project, store, purpose, version });
+    const provider = this.#providers.require(wrapped.provider);
+    const key = await provider.unwrap(wrapped, { project, store, purpose, version });
     if (key.length !== STORE_KEY_BYTES) {
       throw new KeyProviderError("refused", `Key provider ${wrapped.provider} gave back a key of a wrong length.`);
     }
@@ -152,4 +222,8 @@ export class StoreKeys {
     const before = expired?.dataKey(version);
     return before?.equals(version, key) === true ? before : new DataKey(version, key, this.#pool);
   }
+}
+
+function after<T>(milliseconds: number, value: T): Promise<T> {
+  return new Promise((resolve) => setTimeout(() => resolve(value), milliseconds).unref());
 }

@@ -1,7 +1,9 @@
 /** What a handler is given: the request as far as it has been checked, and the services behind the routes. */
 
 import type { Principal } from "../auth/principal.js";
-import type { Directory, WrappedKey } from "../storage/directory.js";
+import type { NewKeys } from "../envelope/new-store.js";
+import type { KeyAdministration } from "../keys/key-administration.js";
+import type { Directory } from "../storage/directory.js";
 import type { RecordStore } from "../storage/record-store.js";
 import type { MismatchLimit } from "./mismatch-limit.js";
 import type { Reply } from "./reply.js";
@@ -23,11 +25,9 @@ export interface Call {
 }
 
 /** The part of the store keys that handlers need. */
-export interface StoreKeyMaker {
+export interface StoreKeyMaker extends NewKeys {
   /** What blinds the store's secret checks; null when the store has no keys (any more). @throws {KeyProviderError} */
   open(project: string, store: string): Promise<SecretCheckBlinder | null>;
-  /** Makes and wraps the first keys of a store. @throws {KeyProviderError} */
-  createKeys(project: string, store: string): Promise<readonly WrappedKey[]>;
   /** Drops what is cached of a store that was destroyed. */
   forget(project: string, store: string): void;
   /** Drops what is cached of every store of a project that was destroyed. */
@@ -39,12 +39,19 @@ interface SecretCheckBlinder {
   blindSecretCheck(check: Uint8Array): Uint8Array;
 }
 
+/** Key operations of the running server; see KeyAdministration for what each does and throws. */
+export type KeyAdministrator = Pick<
+  KeyAdministration,
+  "status" | "rotate" | "migrate" | "retire" | "reinstate" | "destroy" | "ofStore" | "rotateDataKey" | "reencrypt"
+>;
+
 /** What handlers use. */
 export interface Services {
   /** The envelope: ids are key hashes, bodies sealed records. */
   readonly records: RecordStore;
   readonly directory: Directory;
   readonly keys: StoreKeyMaker;
+  readonly keyAdministration: KeyAdministrator;
   /** Milliseconds since the epoch. */
   readonly now: () => number;
   /** Resolves when the database and the key provider can be used. */

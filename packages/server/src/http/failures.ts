@@ -4,6 +4,7 @@ import { ERROR_STATUS, type ErrorBody, type ErrorCode } from "@tacenda/protocol"
 
 import { DamagedRecordError, StoreGoneError } from "../envelope/errors.js";
 import { KeyProviderError } from "../envelope/key-provider.js";
+import { KeyAdministrationError } from "../keys/key-administration.js";
 import { StaleKeyError, StorageBusyError, StorageError, StorageFullError } from "../storage/record-store.js";
 import { HttpError } from "./http-error.js";
 import { jsonReply, type Reply } from "./reply.js";
@@ -19,6 +20,10 @@ export function toHttpError(error: unknown): HttpError {
   if (error instanceof StoreGoneError) return new HttpError("not_found");
   if (error instanceof DamagedRecordError) return new HttpError("record_damaged");
   if (error instanceof KeyProviderError) return new HttpError("key_provider_unavailable");
+  if (error instanceof KeyAdministrationError) {
+    const code = error.fault === "in_use" ? "key_in_use" : "invalid_request";
+    return new HttpError(code, { message: error.message });
+  }
   if (error instanceof StorageFullError) return new HttpError("storage_full");
   if (error instanceof StaleKeyError || error instanceof StorageBusyError || isBusy(error))
     return new HttpError("overloaded");

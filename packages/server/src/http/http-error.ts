@@ -16,6 +16,7 @@ const MESSAGES: Record<ErrorCode, string> = {
   already_exists: "The id is taken. Choose another one.",
   id_retired: "The id belonged to something that was destroyed and is never used again. Choose another one.",
   secret_mismatch: "The secret is not the one this store was first used with.",
+  key_in_use: "The key is in use. Look at the status of the keys.",
   record_expired: "The record has expired. Write a new version to use the key again.",
   version_conflict: "The record is at another version than the request expects. Read it and try again.",
   body_too_large: "The body is larger than this route accepts.",

@@ -7,6 +7,17 @@ import type { Requirement } from "../auth/authorize.js";
 import { batch } from "./batch.js";
 import type { Handler } from "./call.js";
 import { withJson } from "./json.js";
+import {
+  destroyMasterKey,
+  keyStatus,
+  migrateKeys,
+  reencryptStore,
+  reinstateMasterKey,
+  retireMasterKey,
+  rotateDataKey,
+  rotateMasterKey,
+  storeKeys,
+} from "./keys.js";
 import { createProject, destroyProject, listProjects } from "./projects.js";
 import { getRecord, listVersions, patchRecord, putRecord } from "./records.js";
 import * as schemas from "./schemas.js";
@@ -36,6 +47,7 @@ export interface Route {
   readonly handler: Handler;
 }
 
+const ADMIN_KEYS = "/v1/admin/keys";
 const PROJECTS = "/v1/projects";
 const PROJECT = `${PROJECTS}/:project`;
 const STORES = `${PROJECT}/stores`;
@@ -85,6 +97,60 @@ export const ROUTES: readonly Route[] = [
     summary: "Who the token is",
     answers: { 200: schemas.whoAmI },
     handler: whoAmI,
+  },
+  {
+    method: "GET",
+    path: ADMIN_KEYS,
+    permission: "root",
+    ...NO_BODY,
+    summary: "The state of master keys, their providers and the work on them",
+    answers: { 200: schemas.keyStatus },
+    handler: keyStatus,
+  },
+  {
+    method: "POST",
+    path: `${ADMIN_KEYS}/rotate`,
+    permission: "root",
+    ...JSON_BODY,
+    summary: "Make a new master key, and wrap every store key under it in the background",
+    answers: { 202: schemas.masterKeyRef },
+    ...withJson(schemas.nothing, rotateMasterKey),
+  },
+  {
+    method: "POST",
+    path: `${ADMIN_KEYS}/migrate`,
+    permission: "root",
+    ...JSON_BODY,
+    summary: "Make another key provider wrap every store key, in the background",
+    answers: { 202: schemas.masterKeyRef },
+    ...withJson(schemas.migration, migrateKeys),
+  },
+  {
+    method: "POST",
+    path: `${ADMIN_KEYS}/retire`,
+    permission: "root",
+    ...JSON_BODY,
+    summary: "Retire a master-key version that nothing refers to",
+    answers: { 200: schemas.masterKeyRef },
+    ...withJson(schemas.masterKeyQuery, retireMasterKey),
+  },
+  {
+    method: "POST",
+    path: `${ADMIN_KEYS}/reinstate`,
+    permission: "root",
+    ...JSON_BODY,
+    summary: "Take back the retirement of a master-key version",
+    answers: { 200: schemas.masterKeyRef },
+    ...withJson(schemas.masterKeyQuery, reinstateMasterKey),
+  },
+  {
+    method: "POST",
+    path: `${ADMIN_KEYS}/destroy`,
+    permission: "root",
+    ...JSON_BODY,
+    summary: "Destroy a retired master-key version for good",
+    answers: { 200: schemas.receipt },
+    ...withJson(schemas.masterKeyQuery, destroyMasterKey),
   },
   {
     method: "POST",
@@ -155,8 +221,35 @@ export const ROUTES: readonly Route[] = [
     permission: "manage",
     ...NO_BODY,
     summary: "Destroy a store: its keys at once, its rows in the background",
-    answers: { 204: "empty" },
+    answers: { 200: schemas.receipt },
     handler: destroyStore,
+  },
+  {
+    method: "GET",
+    path: `${STORE}/keys`,
+    permission: "root",
+    ...NO_BODY,
+    summary: "The state of a store's keys",
+    answers: { 200: schemas.storeKeyStatus },
+    handler: storeKeys,
+  },
+  {
+    method: "POST",
+    path: `${STORE}/keys/rotate`,
+    permission: "root",
+    ...JSON_BODY,
+    summary: "Give a store a new data key for new writes, and have the rest re-encrypted if asked",
+    answers: { 200: schemas.storeKeyStatus },
+    ...withJson(schemas.dataKeyRotation, rotateDataKey),
+  },
+  {
+    method: "POST",
+    path: `${STORE}/keys/reencrypt`,
+    permission: "root",
+    ...JSON_BODY,
+    summary: "Encrypt all that a store holds under its newest data key, in the background",
+    answers: { 202: schemas.storeKeyStatus },
+    ...withJson(schemas.nothing, reencryptStore),
   },
   {
     method: "POST",

@@ -135,6 +135,60 @@ export const batchAnswer = z.strictObject({
   results: z.union([z.array(batchReadResult), z.array(z.strictObject({ version }))]),
 });
 
+const masterVersion = z.int().min(1).max(0xffff_ffff);
+const providerId = z.string().min(1).max(512);
+const masterKey = z.strictObject({ provider: providerId, masterVersion });
+const reencryption = z.strictObject({
+  project: id,
+  store: id,
+  progress: z.number().min(0).max(1),
+  damaged: z.int().min(0),
+  begunAt: time,
+});
+
+export const nothing = z.strictObject({});
+export const masterKeyQuery = z.strictObject({ provider: providerId.optional(), version: masterVersion });
+export const migration = z.strictObject({ to: providerId });
+export const masterKeyRef = masterKey;
+export const keyStatus = z.strictObject({
+  providers: z.array(
+    z.strictObject({
+      id: providerId,
+      configured: z.boolean(),
+      active: z.boolean(),
+      health: z.enum(["ok", "unavailable", "refused"]),
+      message: z.string().optional(),
+      currentVersion: masterVersion.nullable(),
+      versions: z.array(
+        z.strictObject({
+          version: masterVersion,
+          createdAt: time.nullable(),
+          state: z.enum(["enabled", "retired", "destroyed", "damaged"]).nullable(),
+          wraps: z.int().min(0),
+        }),
+      ),
+    }),
+  ),
+  outdatedWraps: z.int().min(0),
+  nextRotation: time.nullable(),
+  reencryptions: z.array(reencryption),
+  failure: z.string().nullable(),
+});
+const purpose = z.enum(["index", "data"]);
+export const storeKeyStatus = z.strictObject({
+  keys: z.array(
+    masterKey.extend({ purpose, version: masterVersion, state: z.enum(["active", "retired"]), createdAt: time }),
+  ),
+  reencryption: reencryption.nullable(),
+});
+export const dataKeyRotation = z.strictObject({ reencrypt: z.boolean().default(false) });
+export const receipt = z.strictObject({
+  destroyed: z.string(),
+  at: time,
+  keys: z.array(masterKey.extend({ purpose: purpose.optional(), version: masterVersion.optional() })),
+  stillOpenedBy: z.array(z.string()),
+});
+
 export const errorBody = z.strictObject({
   error: z.strictObject({
     code: z.enum(Object.keys(ERROR_STATUS) as [ErrorCode, ...ErrorCode[]]),

@@ -3,10 +3,12 @@
 import type { StoreSettings } from "@tacenda/protocol";
 import type { z } from "zod";
 
+import { createStoreWithKeys } from "../envelope/new-store.js";
+import { storeReceipt } from "../keys/receipts.js";
 import type { Call, Services } from "./call.js";
 import { HttpError } from "./http-error.js";
 import { refuseTaken } from "./projects.js";
-import { NO_CONTENT, jsonReply, type Reply } from "./reply.js";
+import { jsonReply, type Reply } from "./reply.js";
 import type { newStore, storeChange } from "./schemas.js";
 
 export async function createStore(
@@ -15,8 +17,9 @@ export async function createStore(
   { id, secrets, maxVersions }: z.output<typeof newStore>,
 ): Promise<Reply> {
   const store = { id, secrets, maxVersions, createdAt: now() };
-  const result = await directory.createStore(project, store, await keys.createKeys(project, id));
+  const result = await createStoreWithKeys(directory, keys, project, store);
   if (result === "no_project") throw new HttpError("not_found");
+  if (result === "stale_key") throw new HttpError("overloaded");
   refuseTaken(result);
   return jsonReply(201, store);
 }
@@ -48,8 +51,10 @@ export async function changeStore(
 
 /** Destroys the store's keys at once and purges its rows in the background. */
 export async function destroyStore({ project, store }: Call, services: Services): Promise<Reply> {
-  if (!(await services.directory.destroyStore(project, store))) throw new HttpError("not_found");
+  const now = services.now();
+  const keys = await services.directory.destroyStore(project, store, now);
+  if (keys === null) throw new HttpError("not_found");
   services.keys.forget(project, store);
   services.purgeDestroyed();
-  return NO_CONTENT;
+  return jsonReply(200, storeReceipt({ project, store }, keys, now));
 }

@@ -1,12 +1,14 @@
-/** What a database gives the server: three interfaces over the same rows, readiness, and an orderly end. */
+/** What a database gives the server: four interfaces over the same rows, readiness, and an orderly end. */
 
 import type { Directory } from "./directory.js";
+import type { KeyDirectory } from "./key-directory.js";
 import type { MaintenanceStore } from "./maintenance.js";
 import type { RecordStore } from "./record-store.js";
 
 export interface Database {
   records: RecordStore;
   directory: Directory;
+  keys: KeyDirectory;
   maintenance: MaintenanceStore;
   /** Resolves when the database answers (readiness). @throws {StorageError} */
   check(): Promise<void>;

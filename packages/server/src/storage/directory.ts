@@ -2,6 +2,8 @@
 
 import type { Grant, Project, Store, StoreSettings } from "@tacenda/protocol";
 
+import type { WrappedKey } from "./store-key.js";
+
 /** A token as the database has it: never the token, only its SHA-256. */
 export interface TokenRow {
   id: string;
@@ -15,22 +17,6 @@ export interface TokenRow {
   expiresAt: number | null;
   /** Id of the token that minted this one; null when root did. Deleting a token deletes what it minted. */
   mintedBy: string | null;
-}
-
-/** What a store key is for. */
-export type KeyPurpose = "index" | "data";
-
-/** A store key under a master key; spec/envelope.md § Wrapping. */
-export interface WrappedKey {
-  purpose: KeyPurpose;
-  /** 1, 2, 3 … per store and purpose. */
-  version: number;
-  /** `active` accepts writes; `retired` only opens what exists. */
-  state: "active" | "retired";
-  /** Id of the key provider that made the wrap. */
-  provider: string;
-  masterVersion: number;
-  wrapped: Uint8Array;
 }
 
 /** What was made of a client's secret check; spec/envelope.md § Secret checks. */
@@ -52,19 +38,25 @@ export interface Directory {
   /** Destroys the project, its stores, their wrapped keys and its tokens in one commit. False when there is none. */
   destroyProject(id: string): Promise<boolean>;
 
-  /** Makes a store and its first wrapped keys in one commit. `no_project` when the project does not exist. */
-  createStore(project: string, store: Store, keys: readonly WrappedKey[]): Promise<CreateResult | "no_project">;
+  /**
+   * Makes a store and its first wrapped keys in one commit. `no_project` when the project does not exist, `stale_key` when
+   * the master key of a wrap has been retired: wrap again.
+   */
+  createStore(
+    project: string,
+    store: Store,
+    keys: readonly WrappedKey[],
+  ): Promise<CreateResult | "no_project" | "stale_key">;
   /** Null when the project does not exist. */
   listStores(project: string): Promise<Store[] | null>;
   getStore(project: string, id: string): Promise<Store | null>;
   /** Null when there is no such store. */
   updateStore(project: string, id: string, settings: Partial<StoreSettings>): Promise<Store | null>;
-  /** Deletes the store's wrapped keys and retires its id in one commit; its rows are purged later. */
-  destroyStore(project: string, id: string): Promise<boolean>;
-  /** Every wrapped key of a store; empty when there is no such store. */
-  wrappedKeys(project: string, store: string): Promise<WrappedKey[]>;
-  /** Whether any wrapped key refers to a key provider: then that provider is needed. */
-  keyProviders(): Promise<string[]>;
+  /**
+   * Deletes the store's wrapped keys and retires its id in one commit; its rows are purged later. Gives the keys that were
+   * deleted, or null when there is no such store.
+   */
+  destroyStore(project: string, id: string, now: number): Promise<WrappedKey[] | null>;
 
   /** The checks registered for a store, the oldest first; empty when there is no such store. */
   secretChecks(project: string, store: string): Promise<SecretCheck[]>;

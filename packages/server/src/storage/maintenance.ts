@@ -1,5 +1,7 @@
 /** Background work on opaque rows, in bounded steps. No route can reach this interface. */
 
+import type { StoreRef } from "./key-directory.js";
+
 /** A row as a scan meets it. */
 export interface ScannedRow {
   project: string;
@@ -34,6 +36,25 @@ export interface ExpiryChange extends Omit<ExpiringRow, "body"> {
   };
 }
 
+/** A place among the versions of a store. */
+export interface VersionPlace {
+  /** Blinded record id, 32 bytes. */
+  id: Uint8Array;
+  version: number;
+}
+
+/** A body under a data key that is to be given up. */
+export interface OutdatedBody extends VersionPlace {
+  body: Uint8Array;
+}
+
+/** What takes the place of a body; the record and its version stay. */
+export interface BodyChange extends VersionPlace {
+  /** The body as it was found. */
+  before: Uint8Array;
+  body: Uint8Array;
+}
+
 export interface MaintenanceStore {
   /** Up to `limit` rows in key order, after `cursor`; rows that are to be purged are among them until they are. */
   scan(cursor: ScanCursor, limit: number): Promise<{ rows: ScannedRow[]; next: ScanCursor }>;
@@ -58,8 +79,27 @@ export interface MaintenanceStore {
    */
   changeExpiring(changes: readonly ExpiryChange[]): Promise<void>;
   /**
+   * Looks at up to `maxRows` versions of a store, in key order after `place`, for bodies under data keys below `keyVersion`;
+   * at no more once those make up `maxBytes`. `next` is where to go on, null at the end. Rows that are to be purged are among
+   * them until they are.
+   */
+  findOutdatedBodies(
+    ref: StoreRef,
+    keyVersion: number,
+    place: VersionPlace,
+    bounds: { maxRows: number; maxBytes: number },
+  ): Promise<{ rows: OutdatedBody[]; next: VersionPlace | null }>;
+  /**
+   * Puts bodies encrypted under data key `keyVersion` in the place of others, in one commit. A change is left out when the
+   * body is another than it was found, or gone. Gives the number of those made; null, and nothing changes, when the data key
+   * does not accept writes (any more).
+   */
+  replaceBodies(ref: StoreRef, keyVersion: number, changes: readonly BodyChange[]): Promise<number | null>;
+  /**
    * Takes or renews the lease `name` for `owner` until `now + duration` (milliseconds). False when another owner holds it.
    */
   acquireLease(name: string, owner: string, now: number, duration: number): Promise<boolean>;
   releaseLease(name: string, owner: string): Promise<void>;
+  /** Ends all leases: for a server that knows itself to be the only one on the database. */
+  clearLeases(): Promise<void>;
 }

@@ -26,6 +26,7 @@ export async function migrate(db: Kysely<Schema>, types: SqlTypes): Promise<void
     "0001_foundation": foundation(types),
     "0002_bounded_purges": boundedPurges(types),
     "0003_expiry": EXPIRY,
+    "0004_key_lifecycle": keyLifecycle(types),
   };
   await refuseNewer(db, Object.keys(migrations));
   const migrator = new Migrator({ db, provider: { getMigrations: () => Promise.resolve(migrations) } });
@@ -199,3 +200,43 @@ const EXPIRY: Migration = {
       on record_versions (expires_at, project, store, record_id, version) where expires_at > 0`.execute(db);
   },
 };
+
+/** When store keys were made, which master keys are retired, and re-encryptions under way. */
+function keyLifecycle(types: SqlTypes): Migration {
+  const { integer, bytes } = types;
+  const clustered = sql.raw(types.clusteredOptions);
+  return {
+    async up(db: Kysely<unknown>): Promise<void> {
+      await db.schema
+        .alterTable("store_keys")
+        .addColumn("created_at", integer, (column) => column.notNull().defaultTo(0))
+        .execute();
+      // Until now every key was made with its store.
+      await sql`update store_keys set created_at = (
+        select s.created_at from stores as s where s.project = store_keys.project and s.id = store_keys.store
+      )`.execute(db);
+      await db.schema
+        .createTable("retired_master_keys")
+        .addColumn("provider", "text", (column) => column.notNull())
+        .addColumn("master_version", integer, (column) => column.notNull())
+        .addColumn("retired_at", integer, (column) => column.notNull())
+        .addPrimaryKeyConstraint("retired_master_keys_key", ["provider", "master_version"])
+        .modifyEnd(clustered)
+        .execute();
+      await db.schema
+        .createTable("reencryptions")
+        .addColumn("project", "text", (column) => column.notNull())
+        .addColumn("store", "text", (column) => column.notNull())
+        .addColumn("target", integer, (column) => column.notNull())
+        .addColumn("record_id", bytes, (column) => column.notNull())
+        .addColumn("version", integer, (column) => column.notNull())
+        .addColumn("replaced", integer, (column) => column.notNull())
+        .addColumn("damaged", integer, (column) => column.notNull())
+        .addColumn("begun_at", integer, (column) => column.notNull())
+        .addPrimaryKeyConstraint("reencryptions_key", ["project", "store"])
+        .addForeignKeyConstraint("reencryptions_store", ["project", "store"], "stores", ["project", "id"])
+        .modifyEnd(clustered)
+        .execute();
+    },
+  };
+}

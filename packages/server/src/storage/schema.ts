@@ -5,7 +5,7 @@
 
 import type { SecretPolicy } from "@tacenda/protocol";
 
-import type { WrappedKey } from "./directory.js";
+import type { WrappedKey } from "./store-key.js";
 
 export interface Schema {
   projects: ProjectsTable;
@@ -19,6 +19,8 @@ export interface Schema {
   grants: GrantsTable;
   leases: LeasesTable;
   settings: SettingsTable;
+  retired_master_keys: RetiredMasterKeysTable;
+  reencryptions: ReencryptionsTable;
 }
 
 interface ProjectsTable {
@@ -47,6 +49,29 @@ interface StoreKeysTable {
   provider: string;
   master_version: number;
   wrapped: Uint8Array;
+  created_at: number;
+}
+
+/** Master-key versions under which nothing is wrapped any more; checked in every commit that writes a wrap. */
+interface RetiredMasterKeysTable {
+  provider: string;
+  master_version: number;
+  retired_at: number;
+}
+
+/** Stores whose records are being re-encrypted, and how far that has come. */
+interface ReencryptionsTable {
+  project: string;
+  store: string;
+  /** Bodies under data keys below this version are outdated. */
+  target: number;
+  /** Up to this place the pass has come. At first before all: empty, and 0. */
+  record_id: Uint8Array;
+  version: number;
+  /** Bodies that this pass has replaced, and those that do not verify and keep their data key. */
+  replaced: number;
+  damaged: number;
+  begun_at: number;
 }
 
 /** One row per record id that ever existed: its current state. */

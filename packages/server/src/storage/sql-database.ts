@@ -5,6 +5,7 @@ import { NewerDatabaseError } from "./database.js";
 import { migrate } from "./migrations.js";
 import { SqlDirectory } from "./sql-directory.js";
 import { read, type SqlEngine } from "./sql-engine.js";
+import { SqlKeyDirectory } from "./sql-key-directory.js";
 import { SqlMaintenanceStore } from "./sql-maintenance.js";
 import { SqlRecordStore } from "./sql-record-store.js";
 import { WriteQueue } from "./write-queue.js";
@@ -24,6 +25,7 @@ export async function createDatabase(engine: SqlEngine): Promise<Database> {
   return {
     records: new SqlRecordStore(engine, queue),
     directory: new SqlDirectory(engine, queue),
+    keys: new SqlKeyDirectory(engine, queue),
     maintenance: new SqlMaintenanceStore(engine, queue),
     async check() {
       await read(engine, (db) => db.selectFrom("settings").select("name").limit(1).execute());

@@ -4,10 +4,11 @@ import type { Project, Store, StoreSettings } from "@tacenda/protocol";
 import type { Kysely, Selectable, Transaction } from "kysely";
 
 import { plainBytes } from "./bytes.js";
-import type { CreateResult, Directory, SecretCheck, TokenRow, WrappedKey } from "./directory.js";
+import type { CreateResult, Directory, SecretCheck, TokenRow } from "./directory.js";
 import { prepare, type Prepared } from "./prepared.js";
 import type { Schema } from "./schema.js";
 import { read, type SqlEngine } from "./sql-engine.js";
+import { insertKey, isRetired, selectKeys } from "./sql-store-keys.js";
 import {
   deleteTokenTree,
   insertToken,
@@ -16,6 +17,7 @@ import {
   toTokens,
   type TokenGrantRow,
 } from "./sql-tokens.js";
+import type { WrappedKey } from "./store-key.js";
 import type { WriteQueue } from "./write-queue.js";
 
 const NONE = new Uint8Array(0);
@@ -90,14 +92,18 @@ export class SqlDirectory implements Directory {
         .where("project", "=", id)
         .where("destroyed_at", "is", null)
         .execute();
-      for (const table of ["store_keys", "secret_checks", "grants", "tokens"] as const) {
+      for (const table of ["store_keys", "secret_checks", "reencryptions", "grants", "tokens"] as const) {
         await transaction.deleteFrom(table).where("project", "=", id).execute();
       }
       return true;
     });
   }
 
-  async createStore(project: string, store: Store, keys: readonly WrappedKey[]): Promise<CreateResult | "no_project"> {
+  async createStore(
+    project: string,
+    store: Store,
+    keys: readonly WrappedKey[],
+  ): Promise<CreateResult | "no_project" | "stale_key"> {
     return await this.#queue.run(async (transaction) => {
       if (!(await projectLives(transaction, project))) return "no_project";
       const existing = await transaction
@@ -107,6 +113,7 @@ export class SqlDirectory implements Directory {
         .where("id", "=", store.id)
         .executeTakeFirst();
       if (existing !== undefined) return existing.destroyed_at === null ? "exists" : "retired";
+      for (const key of keys) if (await isRetired(transaction, key)) return "stale_key";
       await transaction
         .insertInto("stores")
         .values({
@@ -150,41 +157,22 @@ export class SqlDirectory implements Directory {
     });
   }
 
-  async destroyStore(project: string, id: string): Promise<boolean> {
+  async destroyStore(project: string, id: string, now: number): Promise<WrappedKey[] | null> {
     return await this.#queue.run(async (transaction) => {
       const retired = await transaction
         .updateTable("stores")
-        .set({ destroyed_at: Date.now() })
+        .set({ destroyed_at: now })
         .where("project", "=", project)
         .where("id", "=", id)
         .where("destroyed_at", "is", null)
         .executeTakeFirst();
-      for (const table of ["store_keys", "secret_checks"] as const) {
+      if (retired.numUpdatedRows === 0n) return null;
+      const keys = await selectKeys(transaction, project, id);
+      for (const table of ["store_keys", "secret_checks", "reencryptions"] as const) {
         await transaction.deleteFrom(table).where("project", "=", project).where("store", "=", id).execute();
       }
-      return retired.numUpdatedRows > 0n;
+      return keys;
     });
-  }
-
-  async wrappedKeys(project: string, store: string): Promise<WrappedKey[]> {
-    const rows = await read(this.#engine, (db) =>
-      db
-        .selectFrom("store_keys")
-        .select(["purpose", "version", "state", "provider", "master_version as masterVersion", "wrapped"])
-        .where("project", "=", project)
-        .where("store", "=", store)
-        .orderBy("purpose")
-        .orderBy("version")
-        .execute(),
-    );
-    return rows.map((row) => ({ ...row, wrapped: plainBytes(row.wrapped) }));
-  }
-
-  async keyProviders(): Promise<string[]> {
-    const rows = await read(this.#engine, (db) =>
-      db.selectFrom("store_keys").select("provider").distinct().orderBy("provider").execute(),
-    );
-    return rows.map(({ provider }) => provider);
   }
 
   async secretChecks(project: string, store: string): Promise<SecretCheck[]> {
@@ -283,14 +271,6 @@ async function projectLives(db: Kysely<Schema>, id: string): Promise<boolean> {
 async function tokenExists(transaction: Transaction<Schema>, project: string, id: string): Promise<boolean> {
   const token = transaction.selectFrom("tokens").select("id").where("project", "=", project).where("id", "=", id);
   return (await token.executeTakeFirst()) !== undefined;
-}
-
-async function insertKey(transaction: Transaction<Schema>, project: string, store: string, key: WrappedKey) {
-  const { purpose, version, state, provider, masterVersion, wrapped } = key;
-  await transaction
-    .insertInto("store_keys")
-    .values({ project, store, purpose, version, state, provider, master_version: masterVersion, wrapped })
-    .execute();
 }
 
 function settingColumns(settings: StoreSettings) {

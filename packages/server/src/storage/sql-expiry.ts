@@ -5,6 +5,7 @@ import { sql, type Kysely, type Transaction } from "kysely";
 import { plainBytes } from "./bytes.js";
 import type { ExpiringRow, ExpiryChange, ExpiryCursor } from "./maintenance.js";
 import type { Schema } from "./schema.js";
+import { acceptsWrites } from "./sql-store-keys.js";
 import type { Budget, VersionPurge } from "./version-purge.js";
 
 /** What one commit deletes of earlier versions; the rest is noted for the purge. */
@@ -90,24 +91,6 @@ async function changeVersion(transaction: Transaction<Schema>, change: ExpiryCha
     .where("expires_at", "=", expiresAt)
     .executeTakeFirst();
   return numUpdatedRows === 1n;
-}
-
-async function acceptsWrites(
-  transaction: Transaction<Schema>,
-  project: string,
-  store: string,
-  keyVersion: number,
-): Promise<boolean> {
-  const key = await transaction
-    .selectFrom("store_keys")
-    .select("version")
-    .where("project", "=", project)
-    .where("store", "=", store)
-    .where("purpose", "=", "data")
-    .where("version", "=", keyVersion)
-    .where("state", "=", "active")
-    .executeTakeFirst();
-  return key !== undefined;
 }
 
 /** Keeps a record from this version on, if it is the current one. Whether anything earlier was kept. */

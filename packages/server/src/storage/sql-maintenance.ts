@@ -4,18 +4,23 @@ import { MAX_VERSION } from "@tacenda/protocol";
 import type { Transaction } from "kysely";
 
 import { plainBytes } from "./bytes.js";
+import type { StoreRef } from "./key-directory.js";
 import type {
+  BodyChange,
   ExpiringRow,
   ExpiryChange,
   ExpiryCursor,
   MaintenanceStore,
+  OutdatedBody,
   ScanCursor,
   ScannedRow,
+  VersionPlace,
 } from "./maintenance.js";
 import type { RecordRef } from "./record-store.js";
 import type { Schema } from "./schema.js";
 import { read, type SqlEngine } from "./sql-engine.js";
 import { applyExpiry, selectExpiring } from "./sql-expiry.js";
+import { replaceBodies, selectOutdated } from "./sql-reencryption.js";
 import { VersionPurge, isSpent, type Budget } from "./version-purge.js";
 import type { WriteQueue } from "./write-queue.js";
 
@@ -107,6 +112,19 @@ export class SqlMaintenanceStore implements MaintenanceStore {
     await this.#queue.run((transaction) => applyExpiry(transaction, changes, this.#versions));
   }
 
+  async findOutdatedBodies(
+    ref: StoreRef,
+    keyVersion: number,
+    place: VersionPlace,
+    bounds: { maxRows: number; maxBytes: number },
+  ): Promise<{ rows: OutdatedBody[]; next: VersionPlace | null }> {
+    return await read(this.#engine, (db) => selectOutdated(db, ref, keyVersion, place, bounds));
+  }
+
+  async replaceBodies(ref: StoreRef, keyVersion: number, changes: readonly BodyChange[]): Promise<number | null> {
+    return await this.#queue.run((transaction) => replaceBodies(transaction, ref, keyVersion, changes));
+  }
+
   async acquireLease(name: string, owner: string, now: number, duration: number): Promise<boolean> {
     return await this.#queue.run(async (transaction) => {
       const taken = await transaction
@@ -127,6 +145,10 @@ export class SqlMaintenanceStore implements MaintenanceStore {
     await this.#queue.run((transaction) =>
       transaction.deleteFrom("leases").where("name", "=", name).where("owner", "=", owner).execute(),
     );
+  }
+
+  async clearLeases(): Promise<void> {
+    await this.#queue.run((transaction) => transaction.deleteFrom("leases").execute());
   }
 }
 

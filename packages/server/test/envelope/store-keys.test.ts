@@ -21,7 +21,7 @@ const unavailable = () => new KeyProviderError("unavailable", "The key provider 
 describe("new keys", () => {
   test("are two, random, wrapped, and what the store opens with", async () => {
     const world = await openWorld();
-    const made = await world.keys.createKeys("default", "other");
+    const made = await world.keys.createKeys("default", "other", 1);
     expect(made.map(({ purpose, version, state }) => ({ purpose, version, state }))).toEqual([
       { purpose: "index", version: 1, state: "active" },
       { purpose: "data", version: 1, state: "active" },
@@ -40,14 +40,14 @@ describe("new keys", () => {
   test("are not made while the provider is down", async () => {
     const world = await openWorld();
     vi.spyOn(world.keyring, "wrap").mockRejectedValue(unavailable());
-    await expect(world.keys.createKeys("default", "other")).rejects.toMatchObject({ fault: "unavailable" });
+    await expect(world.keys.createKeys("default", "other", 1)).rejects.toMatchObject({ fault: "unavailable" });
   });
 });
 
 describe("the cache", () => {
   test("asks once for all who ask, at once or later", async () => {
     const world = await openWorld();
-    const look = vi.spyOn(world.directory, "wrappedKeys");
+    const look = vi.spyOn(world.database.keys, "wrappedKeys");
     const unwrap = vi.spyOn(world.keyring, "unwrap");
     const opened = await Promise.all(Array.from({ length: 50 }, () => world.keys.open("default", "user-tokens")));
     opened.push(await world.keys.open("default", "user-tokens"));
@@ -101,7 +101,7 @@ describe("the cache", () => {
   test("holds as many stores as it may", async () => {
     const world = await openWorld({ maxStores: 2 });
     for (const store of ["b", "c"]) await world.addStore("default", store);
-    const look = vi.spyOn(world.directory, "wrappedKeys");
+    const look = vi.spyOn(world.database.keys, "wrappedKeys");
     for (const store of ["user-tokens", "b", "user-tokens", "c", "user-tokens"]) await fingerprint(world, store);
     expect(look.mock.calls.map(([, store]) => store)).toEqual(["user-tokens", "b", "c"]);
     await fingerprint(world, "b");
@@ -114,16 +114,23 @@ describe("the cache", () => {
     expect(await fingerprint(world)).not.toBe(await fingerprint(world, "user-tokens", "acme"));
   });
 
-  test("forgets what it is told to, unless it has newer keys already", async () => {
+  test("forgets what it is told to", async () => {
     const world = await openWorld();
     const first = await world.keys.open("default", "user-tokens");
     world.keys.forget("default", "user-tokens");
-    const second = await world.keys.open("default", "user-tokens");
-    expect(second).not.toBe(first);
-    world.keys.forget("default", "user-tokens", first ?? undefined);
+    expect(await world.keys.open("default", "user-tokens")).not.toBe(first);
+  });
+
+  test("loads again what turned out to be stale, unless it has newer keys already", async () => {
+    const world = await openWorld();
+    const first = (await world.keys.open("default", "user-tokens")) ?? expect.unreachable();
+    await world.rotateDataKey(2);
+    const reloads = Array.from({ length: 10 }, () => world.keys.reload("default", "user-tokens", first));
+    const [second, ...others] = await Promise.all(reloads);
+    expect(second?.current.version).toBe(2);
+    expect(others.every((other) => other === second)).toBe(true);
+    expect(await world.keys.reload("default", "user-tokens", first)).toBe(second);
     expect(await world.keys.open("default", "user-tokens")).toBe(second);
-    world.keys.forget("default", "user-tokens", second ?? undefined);
-    expect(await world.keys.open("default", "user-tokens")).not.toBe(second);
   });
 });
 
@@ -139,27 +146,70 @@ test("new bodies are sealed under the highest data key that accepts writes", asy
 });
 
 describe("failures", () => {
-  test("of the provider close the store, are not remembered, and pass", async () => {
+  test("of the provider close the store, are told again for a moment without asking, and pass", async () => {
     let now = 1_000;
-    const world = await openWorld({ ttl: 5_000, now: () => now });
+    const world = await openWorld({ ttl: 5_000, grace: 0, now: () => now });
     const unwrap = vi.spyOn(world.keyring, "unwrap").mockRejectedValue(unavailable());
-    await expect(world.keys.open("default", "user-tokens")).rejects.toMatchObject({ fault: "unavailable" });
+    const open = () => world.keys.open("default", "user-tokens", "read");
+    await expect(open()).rejects.toMatchObject({ fault: "unavailable" });
+    const calls = unwrap.mock.calls.length;
+    await expect(open()).rejects.toMatchObject({ fault: "unavailable" });
+    expect(unwrap).toHaveBeenCalledTimes(calls);
     unwrap.mockRestore();
-    await world.keys.open("default", "user-tokens");
+    now += 1_000;
+    await open();
 
     const again = vi.spyOn(world.keyring, "unwrap").mockRejectedValue(unavailable());
     now += 5_000;
-    await world.keys.open("default", "user-tokens");
+    await open();
     now += 1;
-    await expect(world.keys.open("default", "user-tokens")).rejects.toMatchObject({ fault: "unavailable" });
-    await expect(world.keys.open("default", "user-tokens")).rejects.toMatchObject({ fault: "unavailable" });
+    await expect(open()).rejects.toMatchObject({ fault: "unavailable" });
     again.mockRestore();
-    expect(await world.keys.open("default", "user-tokens")).not.toBeNull();
+    now += 1_000;
+    expect(await open()).not.toBeNull();
+  });
+
+  describe("of the provider after the keys' time is up", () => {
+    const failures = [
+      ["unavailable", () => Promise.reject(unavailable())],
+      ["refused", () => Promise.reject(new KeyProviderError("refused", "The key is disabled."))],
+      ["silent", () => new Promise<never>(() => {})],
+    ] as const;
+
+    test.each(failures)("let reads go on for the time of grace, and no write: %s", async (kind, fail) => {
+      let now = 1_000;
+      const world = await openWorld({ ttl: 5_000, grace: 10_000, now: () => now });
+      const first = await world.keys.open("default", "user-tokens");
+      const unwrap = vi.spyOn(world.keyring, "unwrap").mockImplementation(fail);
+      now += 5_001;
+      const started = performance.now();
+      expect(await world.keys.open("default", "user-tokens", "read")).toBe(first);
+      now += 9_000;
+      expect(await world.keys.open("default", "user-tokens", "read")).toBe(first);
+      expect(performance.now() - started).toBeLessThan(2_000);
+      if (kind === "silent") return;
+      await expect(world.keys.open("default", "user-tokens", "write")).rejects.toMatchObject({ fault: kind });
+      now += 1_000;
+      await expect(world.keys.open("default", "user-tokens", "read")).rejects.toMatchObject({ fault: kind });
+      unwrap.mockRestore();
+      now += 1_000;
+      expect(await world.keys.open("default", "user-tokens", "write")).not.toBe(first);
+    });
+
+    test("do not hide that the store was destroyed", async () => {
+      let now = 1_000;
+      const world = await openWorld({ ttl: 5_000, grace: 10_000, now: () => now });
+      await world.keys.open("default", "user-tokens");
+      vi.spyOn(world.keyring, "unwrap").mockRejectedValue(unavailable());
+      await world.directory.destroyStore("default", "user-tokens", 9);
+      now += 5_001;
+      expect(await world.keys.open("default", "user-tokens", "read")).toBeNull();
+    });
   });
 
   test("of the directory pass as well", async () => {
     const world = await openWorld();
-    vi.spyOn(world.directory, "wrappedKeys").mockRejectedValueOnce(new StorageError("The database is away."));
+    vi.spyOn(world.database.keys, "wrappedKeys").mockRejectedValueOnce(new StorageError("The database is away."));
     await expect(world.keys.open("default", "user-tokens")).rejects.toThrow(StorageError);
     expect(await world.keys.open("default", "user-tokens")).not.toBeNull();
   });

@@ -7,7 +7,7 @@ import { join } from "node:path";
 
 import { afterAll, beforeAll, expect, test } from "vitest";
 
-import type { KeyPurpose } from "../../src/storage/directory.js";
+import type { KeyPurpose } from "../../src/storage/store-key.js";
 import { KeyringError, openKeyring } from "../../src/envelope/providers/local-keyring.js";
 import { OpenStore } from "../../src/envelope/open-store.js";
 import { DataKey, SubkeyPool } from "../../src/envelope/subkeys.js";

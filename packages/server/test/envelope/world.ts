@@ -9,6 +9,7 @@ import BetterSqlite3 from "better-sqlite3";
 import { onTestFinished } from "vitest";
 
 import { EnvelopeStore } from "../../src/envelope/envelope-store.js";
+import { KeyProviders } from "../../src/envelope/key-providers.js";
 import { openKeyring } from "../../src/envelope/providers/local-keyring.js";
 import { StoreKeys, type StoreKeysOptions } from "../../src/envelope/store-keys.js";
 import type { RecordRef, WriteOperation } from "../../src/storage/record-store.js";
@@ -29,10 +30,12 @@ export async function openWorld(options: Partial<StoreKeysOptions> = {}) {
     await rm(folder, { recursive: true });
   });
   const { directory } = database;
+  // No rest after failures: tests mend what they break at once.
+  const providers = new KeyProviders([keyring], directory, { rest: 0 });
 
   /** As another server on the same database would have it. */
   const serve = (others: Partial<StoreKeysOptions> = {}) => {
-    const keys = new StoreKeys({ directory, provider: keyring, ...options, ...others });
+    const keys = new StoreKeys({ directory: database.keys, providers, ...options, ...others });
     return { keys, records: new EnvelopeStore(database.records, keys) };
   };
   const { keys, records } = serve();
@@ -40,13 +43,13 @@ export async function openWorld(options: Partial<StoreKeysOptions> = {}) {
   const addStore = async (project: string, store: string) => {
     await directory.createProject({ id: project, createdAt: 1 });
     const settings = { id: store, createdAt: 1, secrets: "one", maxVersions: 10 } as const;
-    return directory.createStore(project, settings, await keys.createKeys(project, store));
+    return directory.createStore(project, settings, await keys.createKeys(project, store, 1));
   };
   await addStore("default", "user-tokens");
 
   /** The 32 bytes of a store key, unwrapped past all that is under test but the keyring. */
   const storeKey = async (purpose: "index" | "data", version = 1, project = "default", store = "user-tokens") => {
-    const wrapped = (await directory.wrappedKeys(project, store)).find(
+    const wrapped = (await database.keys.wrappedKeys(project, store)).find(
       (key) => key.purpose === purpose && key.version === version,
     );
     if (wrapped === undefined) throw new Error("There is no such store key.");
@@ -61,12 +64,26 @@ export async function openWorld(options: Partial<StoreKeysOptions> = {}) {
         .prepare("update store_keys set state = 'retired' where project = ? and store = ? and purpose = 'data'")
         .run(project, store);
       raw
-        .prepare("insert into store_keys values (?, ?, 'data', ?, 'active', ?, 1, ?)")
+        .prepare("insert into store_keys values (?, ?, 'data', ?, 'active', ?, 1, ?, 1)")
         .run(project, store, version, keyring.id, wrapped);
     })();
   };
 
-  return { folder, file, keyring, database, directory, raw, keys, records, serve, addStore, storeKey, rotateDataKey };
+  return {
+    folder,
+    file,
+    keyring,
+    providers,
+    database,
+    directory,
+    raw,
+    keys,
+    records,
+    serve,
+    addStore,
+    storeKey,
+    rotateDataKey,
+  };
 }
 
 /** A record of the store that every world has, or another. */

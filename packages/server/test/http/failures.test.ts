@@ -24,6 +24,10 @@ async function failingApp(error: unknown) {
     records: { read: fail, versions: fail, commit: fail },
     directory: database.directory,
     keys: { open: fail, createKeys: fail, forget: fail, forgetProject: fail },
+    keyAdministration: {
+      ...{ status: fail, rotate: fail, migrate: fail, retire: fail, reinstate: fail, destroy: fail },
+      ...{ ofStore: fail, rotateDataKey: fail, reencrypt: fail },
+    },
     rootTokenDigest: digestToken(ROOT_TOKEN),
     readinessChecks: [
       async () => {

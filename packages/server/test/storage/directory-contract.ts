@@ -75,23 +75,22 @@ export function directoryContract(create: () => Promise<TestDatabase>): void {
         wrappedKey("index"),
       ];
       await directory.createStore("p", newStore("s"), keys);
-      expect(await directory.wrappedKeys("p", "s")).toStrictEqual(keys);
-      expect(await directory.wrappedKeys("p", "t")).toEqual([]);
-      expect(await directory.keyProviders()).toEqual(["local:a", "local:b"]);
+      expect(await db.keys.wrappedKeys("p", "s")).toStrictEqual(keys);
+      expect(await db.keys.wrappedKeys("p", "t")).toEqual([]);
     });
 
     test("a destroyed store is gone with its keys, and its id is retired", async () => {
       await createStore(db);
       await createStore(db, "p", "other");
       const { directory } = db;
-      expect(await directory.destroyStore("p", "nothing")).toBe(false);
-      expect(await directory.destroyStore("p", "s")).toBe(true);
-      expect(await directory.destroyStore("p", "s")).toBe(false);
+      expect(await directory.destroyStore("p", "nothing", 9)).toBeNull();
+      expect(await directory.destroyStore("p", "s", 9)).toHaveLength(2);
+      expect(await directory.destroyStore("p", "s", 9)).toBeNull();
       expect(await directory.getStore("p", "s")).toBeNull();
       expect(await directory.updateStore("p", "s", { maxVersions: 3 })).toBeNull();
       expect((await directory.listStores("p"))?.map(({ id }) => id)).toEqual(["other"]);
-      expect(await directory.wrappedKeys("p", "s")).toEqual([]);
-      expect(await directory.wrappedKeys("p", "other")).toHaveLength(2);
+      expect(await db.keys.wrappedKeys("p", "s")).toEqual([]);
+      expect(await db.keys.wrappedKeys("p", "other")).toHaveLength(2);
       expect(await directory.createStore("p", newStore("s"), [])).toBe("retired");
     });
 
@@ -110,12 +109,12 @@ export function directoryContract(create: () => Promise<TestDatabase>): void {
       expect(await directory.getStore("p", "s")).toBeNull();
       expect(await directory.listStores("p")).toBeNull();
       expect(await directory.listTokens("p")).toBeNull();
-      expect(await directory.wrappedKeys("p", "s")).toEqual([]);
+      expect(await db.keys.wrappedKeys("p", "s")).toEqual([]);
       expect([await directory.findToken("a"), await directory.findToken("b")]).toEqual([null, null]);
       expect(await directory.createProject({ id: "p", createdAt: 1 })).toBe("retired");
       expect(await directory.createStore("p", newStore("t"), [])).toBe("no_project");
       expect(await directory.createToken(newToken("d"))).toBe(false);
-      expect(await directory.wrappedKeys("q", "s")).toHaveLength(2);
+      expect(await db.keys.wrappedKeys("q", "s")).toHaveLength(2);
       expect((await directory.findToken("c"))?.grants).toHaveLength(1);
       await db.close();
       db = await world.open();
@@ -209,7 +208,7 @@ export function directoryContract(create: () => Promise<TestDatabase>): void {
       expect(await directory.secretChecks("p", "t")).toEqual([]);
       expect(await directory.replaceSecretChecks("p", "s", [one, two], [two])).toBe(true);
       expect(await directory.secretChecks("p", "s")).toStrictEqual([two]);
-      await directory.destroyStore("p", "s");
+      await directory.destroyStore("p", "s", 9);
       expect(await directory.secretChecks("p", "s")).toEqual([]);
       expect(await directory.replaceSecretChecks("p", "s", [], [one])).toBe(false);
       expect(await directory.replaceSecretChecks("p", "nothing", [], [one])).toBe(false);

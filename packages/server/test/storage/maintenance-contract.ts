@@ -65,7 +65,7 @@ export function maintenanceContract(create: () => Promise<TestDatabase>): void {
     const refs = [newRef("p", "s"), newRef("p", "t"), newRef("p", "live"), newRef("q", "s")];
     for (const ref of refs) await writeVersions(db, ref, 3);
     expect(await db.maintenance.purgeDestroyed(100, 1_000_000)).toBe(0);
-    await db.directory.destroyStore("p", "s");
+    await db.directory.destroyStore("p", "s", 9);
     await db.directory.destroyProject("q");
     // Three versions and one record in each of two stores.
     const steps = [3, 3, 3, 3].map(() => db.maintenance.purgeDestroyed(3, 1_000_000));
@@ -83,7 +83,7 @@ export function maintenanceContract(create: () => Promise<TestDatabase>): void {
     await createStore(db, "p", "s");
     const refs = Array.from({ length: 5 }, () => newRef("p", "s"));
     for (const ref of refs) await writeLarge(db, ref, 2);
-    await db.directory.destroyStore("p", "s");
+    await db.directory.destroyStore("p", "s", 9);
     // Of ten versions of 300,000 bytes each, then five records.
     const steps = [1, 2, 3, 4, 5].map(() => db.maintenance.purgeDestroyed(100, 700_000));
     expect(await Promise.all(steps)).toEqual([3, 3, 3, 6, 0]);
@@ -118,7 +118,7 @@ export function maintenanceContract(create: () => Promise<TestDatabase>): void {
     const ref = newRef("p", "s");
     await writeLarge(db, ref, 20);
     await db.records.commit([write(ref, 21, { purgeEarlier: true })]);
-    await db.directory.destroyStore("p", "s");
+    await db.directory.destroyStore("p", "s", 9);
     while ((await db.maintenance.purgeDestroyed(5, 10_000_000)) > 0);
     expect(await scanAll(100)).toEqual([]);
     expect(await db.records.read([ref])).toEqual([null]);

@@ -399,11 +399,11 @@ export function recordsContract(create: () => Promise<TestDatabase>): void {
       const ref = newRef();
       await db.records.commit([write(ref, 1, { keyVersion: 1 })]);
       const before = db.records.commit([write(ref, 2, { keyVersion: 1 })]);
-      const destroyed = db.directory.destroyStore("p", "s");
+      const destroyed = db.directory.destroyStore("p", "s", 9);
       const after = db.records.commit([write(ref, 3, { keyVersion: 1 })]);
       await expect(after).rejects.toThrow(StaleKeyError);
       expect(await before).toEqual({ applied: true });
-      expect(await destroyed).toBe(true);
+      expect(await destroyed).toHaveLength(2);
     });
   });
 }

@@ -71,7 +71,7 @@ describe("settings", () => {
   test("foreign keys hold", async () => {
     await (await openSqlite(file)).close();
     const connection = openConnection(file, "writer");
-    const orphan = "insert into store_keys values ('p', 's', 'data', 1, 'active', 'local', 1, x'00')";
+    const orphan = "insert into store_keys values ('p', 's', 'data', 1, 'active', 'local', 1, x'00', 1)";
     expect(() => connection.exec(orphan)).toThrow(/FOREIGN KEY/);
     connection.close();
   });

@@ -5,7 +5,8 @@ import { randomBytes } from "node:crypto";
 import type { Store } from "@tacenda/protocol";
 
 import type { Database } from "../../src/storage/database.js";
-import type { TokenRow, WrappedKey } from "../../src/storage/directory.js";
+import type { TokenRow } from "../../src/storage/directory.js";
+import type { WrappedKey } from "../../src/storage/store-key.js";
 import type { KeptVersion, RecordRef, RecordState, WriteOperation } from "../../src/storage/record-store.js";
 
 /** A database that a test can close and open again. */
@@ -73,7 +74,16 @@ export function newStore(id: string): Store {
 }
 
 export function wrappedKey(purpose: WrappedKey["purpose"], more: Partial<WrappedKey> = {}): WrappedKey {
-  return { purpose, version: 1, state: "active", provider: "local:a", masterVersion: 1, wrapped: bytes(60), ...more };
+  return {
+    purpose,
+    version: 1,
+    state: "active",
+    provider: "local:a",
+    masterVersion: 1,
+    wrapped: bytes(60),
+    createdAt: 5,
+    ...more,
+  };
 }
 
 /** Makes project `p` and in it store `s` with an index key and data key 1. */

@@ -1,0 +1,69 @@
+/** The key providers a server is configured with, and which of them wraps new keys; spec/envelope.md § Key providers. */
+
+import type { Directory } from "../storage/directory.js";
+import { GuardedKeyProvider, type GuardOptions } from "./guarded-key-provider.js";
+import { KeyProviderError, type KeyProvider } from "./key-provider.js";
+
+/** Where the id of the active provider is kept, so that all servers on a database agree on it. */
+const SETTING = "key_provider";
+
+export class KeyProviders {
+  readonly #settings: Pick<Directory, "getSetting" | "setSetting">;
+  readonly #providers: ReadonlyMap<string, GuardedKeyProvider>;
+  readonly #first: GuardedKeyProvider;
+
+  /** At least one; the first is active until another has been activated. @throws {RangeError} when two have one id. */
+  constructor(
+    providers: readonly KeyProvider[],
+    settings: Pick<Directory, "getSetting" | "setSetting">,
+    options: GuardOptions = {},
+  ) {
+    const guarded = providers.map((provider) => new GuardedKeyProvider(provider, options));
+    const [first] = guarded;
+    this.#providers = new Map(guarded.map((provider) => [provider.id, provider]));
+    if (first === undefined || this.#providers.size !== guarded.length) {
+      throw new RangeError("A server needs at least one key provider, and each only once.");
+    }
+    this.#first = first;
+    this.#settings = settings;
+  }
+
+  /** Those that are configured, in their order. */
+  all(): GuardedKeyProvider[] {
+    return [...this.#providers.values()];
+  }
+
+  get(id: string): GuardedKeyProvider | undefined {
+    return this.#providers.get(id);
+  }
+
+  /** The id of the provider that wraps new keys; it may be one that this server is not configured with. */
+  async activeId(): Promise<string> {
+    return (await this.#settings.getSetting(SETTING)) ?? this.#first.id;
+  }
+
+  /** @throws {KeyProviderError} when this server is not configured with it. */
+  async active(): Promise<GuardedKeyProvider> {
+    return this.require(await this.activeId());
+  }
+
+  /** Makes another provider wrap all new keys, of this server and of the others on its database. */
+  async activate(provider: GuardedKeyProvider): Promise<void> {
+    await this.#settings.setSetting(SETTING, provider.id);
+  }
+
+  /** @throws {KeyProviderError} when this server is not configured with it. */
+  require(id: string): GuardedKeyProvider {
+    const provider = this.#providers.get(id);
+    if (provider !== undefined) return provider;
+    throw new KeyProviderError(
+      "refused",
+      `A store's keys are wrapped by key provider ${id}, but this server runs with ` +
+        `${[...this.#providers.keys()].join(", ")}: start it with the provider (or keyring file) that made them as well.`,
+    );
+  }
+
+  async close(): Promise<void> {
+    await Promise.allSettled(this.all().map((provider) => provider.close()));
+  }
+}

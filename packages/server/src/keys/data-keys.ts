@@ -1,0 +1,40 @@
+/** A new data key for a store; spec/envelope.md § Rotating data keys. */
+
+import type { StoreKeys } from "../envelope/store-keys.js";
+import type { KeyDirectory, StoreRef } from "../storage/key-directory.js";
+import { StaleKeyError } from "../storage/record-store.js";
+
+export interface DataKeyServices {
+  keys: KeyDirectory;
+  storeKeys: StoreKeys;
+}
+
+/** How often to try again when others rotate the same keys at the same moment. */
+const MAX_ATTEMPTS = 5;
+
+/**
+ * Makes a data key that all new writes of the store use from now on; earlier ones open what exists. Gives its version, or
+ * null when there is no such store. `now`: milliseconds since the epoch.
+ *
+ * @throws {KeyProviderError} when the key cannot be wrapped.
+ * @throws {StaleKeyError} when others got in the way again and again.
+ */
+export async function addDataKey(
+  { keys, storeKeys }: DataKeyServices,
+  ref: StoreRef,
+  now: number,
+): Promise<number | null> {
+  const { project, store } = ref;
+  for (let attempt = 0; attempt < MAX_ATTEMPTS; attempt++) {
+    const versions = (await keys.wrappedKeys(project, store)).flatMap(({ purpose, version }) =>
+      purpose === "data" ? [version] : [],
+    );
+    if (versions.length === 0) return null;
+    const key = await storeKeys.createDataKey(project, store, Math.max(...versions) + 1, now);
+    if ((await keys.addDataKey(ref, key)) !== "added") continue;
+    const opened = await storeKeys.open(project, store, "read");
+    if (opened !== null) await storeKeys.reload(project, store, opened);
+    return key.version;
+  }
+  throw new StaleKeyError("The store's data keys are being rotated by others. Try again.");
+}

@@ -1,0 +1,185 @@
+/**
+ * The work on keys in the background: rotations by schedule, wraps that are not under the current master key,
+ * re-encryptions. Of several servers on a database one does it at a time. spec/envelope.md § Rotating master keys.
+ */
+
+import { randomUUID } from "node:crypto";
+
+import { KeyProviderError } from "../envelope/key-provider.js";
+import { describeError, type Logger } from "../logger.js";
+import { StorageError } from "../storage/record-store.js";
+import { reencrypt, type ReencryptServices } from "./reencrypt.js";
+import { rewrapOutdated, type RewrapServices } from "./rewrap.js";
+import { isRotationDue, rotateDueDataKeys, rotateDueMaster, type RotationPeriods } from "./schedule.js";
+
+const LEASE = "keys";
+/** So long the work rests after a server was killed in it, in milliseconds. */
+const LEASE_MILLISECONDS = 15_000;
+/** How often a lease is taken again, and how often the log tells how far the work has come. */
+const RENEW_MILLISECONDS = 5_000;
+/** How soon to try again what a provider's or the database's failure has stopped, or another server was busy with. */
+const RETRY_MILLISECONDS = 2_000;
+
+export interface KeyKeeperOptions extends RewrapServices, ReencryptServices {
+  logger: Logger;
+  /** Milliseconds since the epoch. */
+  now: () => number;
+  periods: RotationPeriods;
+  /** How often to look for work that nobody has announced, in milliseconds. */
+  interval: number;
+  /** Told how many wraps are outdated and how many re-encryptions are under way, whenever that was found out. */
+  onProgress?: ((outdatedWraps: number, reencryptions: number) => void) | undefined;
+}
+
+export class KeyKeeper {
+  readonly #options: KeyKeeperOptions;
+  readonly #owner = randomUUID();
+  #stopped = false;
+  #wanted = false;
+  #work: Promise<void> | null = null;
+  #timer: NodeJS.Timeout | undefined;
+  #renewedAt = -Infinity;
+  #toldAt = -Infinity;
+  #failure: string | null = null;
+
+  constructor(options: KeyKeeperOptions) {
+    this.#options = options;
+  }
+
+  /** What stopped the work the last time, in words for an administrator; null when nothing did. */
+  get failure(): string | null {
+    return this.#failure;
+  }
+
+  /** Looks for work now, or has the look under way begin again; from the first call on it looks at every interval. */
+  wake(): void {
+    if (this.#stopped) return;
+    this.#wanted = true;
+    this.#work ??= this.#run().finally(() => (this.#work = null));
+  }
+
+  /** Stops after the step under way. */
+  async stop(): Promise<void> {
+    this.#stopped = true;
+    clearTimeout(this.#timer);
+    await this.#work;
+  }
+
+  async #run(): Promise<void> {
+    clearTimeout(this.#timer);
+    let rest = this.#options.interval;
+    while (this.#wanted && !this.#stopped) {
+      this.#wanted = false;
+      try {
+        rest = (await this.#look()) ? this.#options.interval : RETRY_MILLISECONDS;
+        this.#failure = null;
+      } catch (error) {
+        rest = RETRY_MILLISECONDS;
+        this.#fail(error);
+      }
+    }
+    if (!this.#stopped) this.#timer = setTimeout(() => this.wake(), Math.min(rest, this.#options.interval)).unref();
+  }
+
+  /** Does what there is to do. False when another server is busy with it. */
+  async #look(): Promise<boolean> {
+    const { keys, maintenance, providers, periods, now, logger } = this.#options;
+    if (!(await this.#hasWork())) return true;
+    this.#renewedAt = -Infinity;
+    if (!(await this.#holdsLease())) return false;
+    try {
+      const version = await rotateDueMaster(providers, periods.masterKey, now());
+      if (version !== null) logger.info({ masterVersion: version }, "the master key was rotated by schedule");
+      const rotated = await rotateDueDataKeys(this.#options, periods.dataKey, now());
+      if (rotated > 0) logger.info({ stores: rotated }, "data keys were rotated by schedule");
+      await this.#rewrap();
+      for (const begun of await keys.reencryptions()) await this.#reencrypt(begun);
+      await this.#tell();
+    } finally {
+      await maintenance.releaseLease(LEASE, this.#owner);
+    }
+    return true;
+  }
+
+  /** Whether a lease is worth taking: it costs every server a write. */
+  async #hasWork(): Promise<boolean> {
+    const { outdatedWraps, reencryptions } = await this.#tell();
+    return (
+      outdatedWraps + reencryptions > 0 ||
+      (await isRotationDue(this.#options, this.#options.periods, this.#options.now()))
+    );
+  }
+
+  async #rewrap(): Promise<void> {
+    const { logger } = this.#options;
+    const { rewrapped, refused } = await rewrapOutdated(this.#options, async (count) => {
+      this.#log({ rewrapped: count }, "wrapping store keys anew");
+      return await this.#proceed();
+    });
+    if (rewrapped > 0) logger.info({ rewrapped }, "store keys were wrapped anew");
+    if (refused > 0) logger.error({ refused }, "wrapped store keys that do not open were left as they are");
+  }
+
+  async #reencrypt(begun: Parameters<typeof reencrypt>[1]): Promise<void> {
+    const { logger } = this.#options;
+    await reencrypt(this.#options, begun, async () => {
+      this.#log({}, "re-encrypting records");
+      return await this.#proceed();
+    });
+    if (this.#stopped) return;
+    logger.info({}, "records of a store were re-encrypted");
+  }
+
+  /** Between two steps. */
+  async #proceed(): Promise<boolean> {
+    return !this.#stopped && (await this.#holdsLease());
+  }
+
+  async #holdsLease(): Promise<boolean> {
+    const started = performance.now();
+    if (started - this.#renewedAt < RENEW_MILLISECONDS) return true;
+    const { maintenance, now } = this.#options;
+    const holds = await maintenance.acquireLease(LEASE, this.#owner, now(), LEASE_MILLISECONDS);
+    if (holds) this.#renewedAt = started;
+    return holds;
+  }
+
+  async #tell(): Promise<{ outdatedWraps: number; reencryptions: number }> {
+    const { keys, providers, onProgress } = this.#options;
+    const outdatedWraps = await countOutdated({ keys, providers });
+    const reencryptions = (await keys.reencryptions()).length;
+    onProgress?.(outdatedWraps, reencryptions);
+    return { outdatedWraps, reencryptions };
+  }
+
+  #log(fields: object, message: string): void {
+    const now = performance.now();
+    if (now - this.#toldAt < RENEW_MILLISECONDS) return;
+    this.#toldAt = now;
+    this.#options.logger.info(fields, message);
+  }
+
+  #fail(error: unknown): void {
+    const isKnown = error instanceof KeyProviderError || error instanceof StorageError;
+    const failure = isKnown ? error.message : "It failed. The server's log has the cause.";
+    // An outage of an hour is not worth a line every two seconds.
+    if (failure !== this.#failure) {
+      this.#options.logger.error(
+        { error: describeError(error) },
+        "the work on keys has stopped, and will be tried again",
+      );
+    }
+    this.#failure = failure;
+  }
+}
+
+/** How many store keys are not under the current master key of the active provider. @throws {KeyProviderError} */
+export async function countOutdated({ keys, providers }: RewrapServices): Promise<number> {
+  const counts = await keys.countWraps();
+  if (counts.length === 0) return 0;
+  const target = await providers.active();
+  const masterVersion = await target.currentVersion();
+  return counts
+    .filter((one) => one.provider !== target.id || one.masterVersion !== masterVersion)
+    .reduce((sum, { wraps }) => sum + wraps, 0);
+}
