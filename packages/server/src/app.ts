@@ -38,6 +38,8 @@ export interface AppDependencies {
   readinessChecks: readonly (() => Promise<void>)[];
   /** Begins to purge, in the background, the rows of stores and versions that were destroyed. */
   purgeDestroyed: () => void;
+  /** Overwrites what the deletion of keys has left in the database's own log; it does not throw. Nothing by default. */
+  scrub?: () => Promise<void>;
   logger: Logger;
   metrics?: Metrics;
   /** Milliseconds since the epoch; the system's clock by default. */
@@ -56,6 +58,7 @@ const DEPENDENCY_NAMES = {
   rootTokenDigest: "required",
   readinessChecks: "required",
   purgeDestroyed: "required",
+  scrub: "optional",
   logger: "required",
   metrics: "optional",
   now: "optional",
@@ -81,6 +84,7 @@ export function createApp(dependencies: AppDependencies): Hono<NodeEnv> {
     keyAdministration,
     now,
     purgeDestroyed,
+    scrub: dependencies.scrub ?? (() => Promise.resolve()),
     mismatches: new MismatchLimit(),
     checkReady: createReadiness(dependencies.readinessChecks),
     forgetTokens: () => authenticator.forget(),

@@ -15,7 +15,7 @@ export interface Metrics {
   /** Counts one call to a key provider. */
   observeKeyProvider: ObserveKeyProvider;
   /** How many store keys are not under the current master key, and how many stores are being re-encrypted. */
-  setKeyWork(outdatedWraps: number, reencryptions: number): void;
+  setKeyWork: (outdatedWraps: number, reencryptions: number) => void;
   /** The text that Prometheus scrapes. */
   render(): Promise<string>;
 }

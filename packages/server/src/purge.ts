@@ -30,7 +30,12 @@ export function createPurge(maintenance: MaintenanceStore, logger: Logger): Purg
     while (wanted) {
       wanted = false;
       try {
-        while (!stopped && (await maintenance.purgeDestroyed(STEP_ROWS, STEP_BYTES)) > 0) await setImmediate();
+        let purged = false;
+        while (!stopped && (await maintenance.purgeDestroyed(STEP_ROWS, STEP_BYTES)) > 0) {
+          purged = true;
+          await setImmediate();
+        }
+        if (purged) await maintenance.scrub();
       } catch (error) {
         logger.error({ error: describeError(error) }, "purge failed");
       }

@@ -20,11 +20,12 @@ import type { AccessEvent } from "./http/dispatch.js";
 import { createNodeServer } from "./http/node-server.js";
 import { KeyAdministration } from "./keys/key-administration.js";
 import { KeyKeeper } from "./keys/key-keeper.js";
-import type { Logger } from "./logger.js";
+import { describeError, type Logger } from "./logger.js";
 import { createMetrics, createMetricsServer, type Metrics } from "./metrics.js";
 import { writePrivateFile } from "./private-file.js";
 import { createPurge } from "./purge.js";
 import { StartupError, codeOf } from "./startup-error.js";
+import type { Database } from "./storage/database.js";
 import type { Directory } from "./storage/directory.js";
 
 export const DEFAULT_MAX_CONNECTIONS = 1_000;
@@ -170,6 +171,7 @@ async function run(data: DataDirectory, options: ServerOptions, metrics: Metrics
     rootTokenDigest: digest,
     readinessChecks: [() => database.check(), () => checkProvider(providers)],
     purgeDestroyed: () => purge.start(),
+    scrub: () => scrub(database, logger),
     logger,
     now,
     ...(metrics && { metrics }),
@@ -209,6 +211,15 @@ async function run(data: DataDirectory, options: ServerOptions, metrics: Metrics
     keys,
     close: () => (closing ??= stop(listeners).then(() => data.close())),
   };
+}
+
+/** The keys are gone by then, whatever becomes of this; the purge tries again. */
+async function scrub({ maintenance }: Database, logger: Logger): Promise<void> {
+  try {
+    await maintenance.scrub();
+  } catch (error) {
+    logger.error({ error: describeError(error) }, "overwriting the database's log failed");
+  }
 }
 
 /** The one that new keys need. Others may be away while what they wrapped is in the cache. */

@@ -61,6 +61,8 @@ export interface Services {
   readonly mismatches: MismatchLimit;
   /** Begins to purge, in the background, the rows of stores and versions that were destroyed. */
   readonly purgeDestroyed: () => void;
+  /** Overwrites what the deletion of keys has left in the database's own log. It reports its own failures. */
+  readonly scrub: () => Promise<void>;
   /** The OpenAPI document, as JSON text. */
   readonly openapi: string;
 }

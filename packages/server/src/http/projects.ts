@@ -27,6 +27,7 @@ export async function destroyProject({ project }: Call, services: Services): Pro
   services.forgetTokens();
   services.keys.forgetProject(project);
   services.purgeDestroyed();
+  await services.scrub();
   return NO_CONTENT;
 }
 

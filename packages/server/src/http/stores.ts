@@ -56,5 +56,6 @@ export async function destroyStore({ project, store }: Call, services: Services)
   if (keys === null) throw new HttpError("not_found");
   services.keys.forget(project, store);
   services.purgeDestroyed();
+  await services.scrub();
   return jsonReply(200, storeReceipt({ project, store }, keys, now));
 }

@@ -63,6 +63,8 @@ export interface MaintenanceStore {
    * bodies make up `maxBytes`. Returns how many went. 0 means there are none left.
    */
   purgeDestroyed(maxRows: number, maxBytes: number): Promise<number>;
+  /** Overwrites what deletions have left in the database's own log, as far as nobody reads from it now. */
+  scrub(): Promise<void>;
   /**
    * Versions whose hint is `now` or earlier, in the order of their hints, after `cursor`: up to `maxRows`, and no more once
    * their bodies make up `maxBytes`.

@@ -17,6 +17,11 @@ export interface SqlEngine {
    * unknown.
    */
   toStorageError(error: unknown, committing: boolean): StorageError;
+  /**
+   * Overwrites what deletions have left in the database's own log, unless somebody still reads from it: then what is left goes
+   * with a later call. Called between transactions.
+   */
+  scrub(): void;
   close(): void;
 }
 

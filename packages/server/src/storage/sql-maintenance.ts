@@ -16,7 +16,7 @@ import type {
   ScannedRow,
   VersionPlace,
 } from "./maintenance.js";
-import type { RecordRef } from "./record-store.js";
+import { StorageError, type RecordRef } from "./record-store.js";
 import type { Schema } from "./schema.js";
 import { read, type SqlEngine } from "./sql-engine.js";
 import { applyExpiry, selectExpiring } from "./sql-expiry.js";
@@ -68,6 +68,10 @@ export class SqlMaintenanceStore implements MaintenanceStore {
       while (!isSpent(budget) && (await this.#purgeStore(transaction, budget)));
       return maxRows - budget.rows;
     });
+  }
+
+  async scrub(): Promise<void> {
+    await scrub(this.#engine, this.#queue);
   }
 
   /** Goes on with one record that was noted. False when none is. */
@@ -149,6 +153,15 @@ export class SqlMaintenanceStore implements MaintenanceStore {
 
   async clearLeases(): Promise<void> {
     await this.#queue.run((transaction) => transaction.deleteFrom("leases").execute());
+  }
+}
+
+/** @throws {StorageError} */
+export async function scrub(engine: SqlEngine, queue: WriteQueue): Promise<void> {
+  try {
+    await queue.between(() => engine.scrub());
+  } catch (error) {
+    throw error instanceof StorageError ? error : engine.toStorageError(error, false);
   }
 }
 

@@ -11,7 +11,7 @@ import { StorageError } from "./record-store.js";
 export type ConnectionRole = "writer" | "reader";
 
 /** Milliseconds to wait for another process (a backup, a command) that holds the write lock. */
-const BUSY_TIMEOUT = 5_000;
+export const BUSY_TIMEOUT = 5_000;
 
 /** Pragmas and the value each must read back as. journal_mode comes first, for it can fail on a busy file. */
 const SETTINGS: readonly (readonly [pragma: string, value: string, inForce: string | number])[] = [

@@ -9,6 +9,7 @@ import { Kysely } from "kysely";
 import type { Database } from "./database.js";
 import { StorageError, StorageFullError } from "./record-store.js";
 import type { Schema } from "./schema.js";
+import { BUSY_TIMEOUT } from "./sqlite-connection.js";
 import { createDatabase } from "./sql-database.js";
 import { sqliteDialect } from "./sqlite-dialect.js";
 
@@ -22,6 +23,15 @@ export async function createSqliteDatabase(
     writer: new Kysely<Schema>({ dialect: sqliteDialect(writer) }),
     types: { integer: "integer", bytes: "blob", tableOptions: "strict", clusteredOptions: "strict, without rowid" },
     toStorageError,
+    scrub() {
+      // Not a moment of waiting for readers: it would hold up everybody.
+      writer.pragma("busy_timeout = 0");
+      try {
+        writer.pragma("wal_checkpoint(truncate)");
+      } finally {
+        writer.pragma(`busy_timeout = ${BUSY_TIMEOUT}`);
+      }
+    },
     close() {
       reader.close();
       writer.close();

@@ -62,6 +62,13 @@ export class WriteQueue {
     });
   }
 
+  /** Runs `work` between two transactions, when those that wait now are done. What it throws is its own. */
+  async between<T>(work: () => T): Promise<T> {
+    await this.run(() => Promise.resolve());
+    // Nothing is awaited since the queue let go of that transaction, and work awaits nothing.
+    return work();
+  }
+
   /** Resolves when everything that was accepted is done. Nothing is accepted any more. */
   async close(): Promise<void> {
     this.#closed = true;

@@ -3,6 +3,7 @@
 import { describe } from "vitest";
 
 import { directoryContract } from "./directory-contract.js";
+import { keysContract } from "./keys-contract.js";
 import { maintenanceContract } from "./maintenance-contract.js";
 import { recordsContract } from "./records-contract.js";
 import type { TestDatabase } from "./world.js";
@@ -12,6 +13,7 @@ export function storageContract(name: string, create: () => Promise<TestDatabase
   describe(`storage on ${name}`, () => {
     describe("records", () => recordsContract(create));
     describe("directory", () => directoryContract(create));
+    describe("keys", () => keysContract(create));
     describe("maintenance", () => maintenanceContract(create));
   });
 }

@@ -1,0 +1,221 @@
+/** What every database must do with wrapped keys, master keys and re-encryption; key-directory.ts, maintenance.ts. */
+
+import { afterEach, beforeEach, describe, expect, test } from "vitest";
+
+import type { Database } from "../../src/storage/database.js";
+import type { StoreKey } from "../../src/storage/key-directory.js";
+import type { VersionPlace } from "../../src/storage/maintenance.js";
+import { StaleKeyError } from "../../src/storage/record-store.js";
+import { bytes, createStore, keptOf, newRef, newStore, write, wrappedKey, type TestDatabase } from "./world.js";
+
+const S = { project: "p", store: "s" };
+const A1 = { provider: "local:a", masterVersion: 1 };
+const A2 = { provider: "local:a", masterVersion: 2 };
+const BEGIN: VersionPlace = { id: new Uint8Array(0), version: 0 };
+const ALL = { maxRows: 1_000, maxBytes: 1_000_000 };
+
+export function keysContract(create: () => Promise<TestDatabase>): void {
+  let world: TestDatabase;
+  let db: Database;
+  beforeEach(async () => {
+    world = await create();
+    db = await world.open();
+    await createStore(db);
+  });
+  afterEach(async () => {
+    await db.close();
+    await world.remove();
+  });
+
+  const outdated = (master = A2) => db.keys.findOutdated(master, null, 100);
+  const moved = (key: StoreKey, masterVersion = 2) => ({
+    key,
+    wrap: { provider: "local:a", masterVersion, wrapped: bytes(60) },
+  });
+
+  describe("wraps", () => {
+    test("that are not under a master key are found in key order and from a place on", async () => {
+      await createStore(db, "p", "t");
+      await createStore(db, "q", "a");
+      expect(await db.keys.findOutdated(A1, null, 100)).toEqual([]);
+      const all = await outdated();
+      expect(all.map(({ project, store, purpose }) => `${project}/${store} ${purpose}`)).toEqual(
+        ["p/s", "p/t", "q/a"].flatMap((place) => [`${place} data`, `${place} index`]),
+      );
+      expect(await db.keys.findOutdated(A2, all[1] ?? null, 3)).toEqual(all.slice(2, 5));
+      expect(await outdated({ provider: "local:b", masterVersion: 1 })).toHaveLength(6);
+    });
+
+    test("are replaced where they are still what was found, and counted", async () => {
+      const [data, index] = (await outdated()) as [StoreKey, StoreKey];
+      const change = moved(data);
+      expect(await db.keys.replaceWraps([change, moved({ ...index, wrapped: bytes(60) })])).toBe(1);
+      expect(await db.keys.replaceWraps([moved(data)])).toBe(0);
+      const [kept] = await db.keys.wrappedKeys("p", "s");
+      expect({ ...S, ...kept }).toEqual({ ...data, ...change.wrap });
+      expect(await db.keys.countWraps()).toEqual([
+        { ...A1, wraps: 1 },
+        { ...A2, wraps: 1 },
+      ]);
+      expect(await db.keys.storesUnder(A2, 10)).toEqual([S]);
+      expect(await db.keys.storesUnder({ ...A1, masterVersion: 3 }, 10)).toEqual([]);
+    });
+  });
+
+  describe("a retired master key", () => {
+    test("is one that nothing refers to, and comes back when it is reinstated", async () => {
+      expect(await db.keys.retireMaster(A1, 7)).toBe(false);
+      expect(await db.keys.retireMaster(A2, 7)).toBe(true);
+      expect(await db.keys.retireMaster(A2, 8)).toBe(true);
+      expect(await db.keys.retiredMasters()).toEqual([{ ...A2, retiredAt: 7 }]);
+      await db.close();
+      db = await world.open();
+      await db.keys.reinstateMaster(A2);
+      expect(await db.keys.retiredMasters()).toEqual([]);
+    });
+
+    test("takes no wrap, neither of a new store nor of a new data key nor of an old one", async () => {
+      await db.keys.retireMaster(A2, 7);
+      const stale = [wrappedKey("index"), wrappedKey("data", { masterVersion: 2 })];
+      expect(await db.directory.createStore("p", newStore("t"), stale)).toBe("stale_key");
+      expect(await db.directory.getStore("p", "t")).toBeNull();
+      expect(await db.keys.addDataKey(S, wrappedKey("data", { version: 2, masterVersion: 2 }))).toBe("stale_key");
+      const keys = await outdated();
+      expect(await db.keys.replaceWraps(keys.map((key) => moved(key)))).toBeNull();
+      expect(await outdated()).toEqual(keys);
+      await db.keys.reinstateMaster(A2);
+      expect(await db.directory.createStore("p", newStore("t"), stale)).toBe("created");
+    });
+  });
+
+  describe("a new data key", () => {
+    test("retires the others, under which nothing is written any more", async () => {
+      const ref = newRef();
+      await db.records.commit([write(ref, 1, { keyVersion: 1 })]);
+      expect(await db.keys.addDataKey(S, wrappedKey("data", { version: 2, createdAt: 90 }))).toBe("added");
+      const states = (await db.keys.wrappedKeys("p", "s")).map(({ purpose, version, state }) => [
+        purpose,
+        version,
+        state,
+      ]);
+      expect(states).toEqual([
+        ["data", 1, "retired"],
+        ["data", 2, "active"],
+        ["index", 1, "active"],
+      ]);
+      await expect(db.records.commit([write(ref, 2, { keyVersion: 1 })])).rejects.toThrow(StaleKeyError);
+      await db.records.commit([write(ref, 2, { keyVersion: 2 })]);
+      expect(await db.keys.storesWithDataKeyBefore(90, 10)).toEqual([]);
+      expect(await db.keys.storesWithDataKeyBefore(91, 10)).toEqual([S]);
+    });
+
+    test("is the next version of a store that is there", async () => {
+      for (const version of [1, 3]) {
+        expect(await db.keys.addDataKey(S, wrappedKey("data", { version }))).toBe("conflict");
+      }
+      expect(await db.keys.addDataKey({ ...S, store: "t" }, wrappedKey("data", { version: 2 }))).toBe("conflict");
+      const racing = Array.from({ length: 8 }, () => db.keys.addDataKey(S, wrappedKey("data", { version: 2 })));
+      expect((await Promise.all(racing)).filter((result) => result === "added")).toHaveLength(1);
+    });
+
+    test("lets a retired one be deleted, and none that is active", async () => {
+      await db.keys.addDataKey(S, wrappedKey("data", { version: 2 }));
+      expect(await db.keys.deleteDataKey(S, 2)).toBe(false);
+      expect(await db.keys.deleteDataKey(S, 1)).toBe(true);
+      expect(await db.keys.deleteDataKey(S, 1)).toBe(false);
+      expect(await db.keys.wrappedKeys("p", "s")).toHaveLength(2);
+    });
+  });
+
+  describe("re-encryption", () => {
+    const writeMany = async (count: number, keyVersion: number) => {
+      const refs = Array.from({ length: count }, () => newRef());
+      for (const ref of refs) await db.records.commit([write(ref, 1, { keyVersion })]);
+      return refs.sort((a, b) => Buffer.compare(a.id, b.id));
+    };
+
+    test("finds bodies below a data key in key order, in bounded steps, and only of its store", async () => {
+      await createStore(db, "p", "t");
+      await db.records.commit([write(newRef("p", "t"), 1, { keyVersion: 1 })]);
+      const old = await writeMany(7, 1);
+      await db.keys.addDataKey(S, wrappedKey("data", { version: 2 }));
+      await writeMany(5, 2);
+      const found: string[] = [];
+      let place: VersionPlace | null = BEGIN;
+      let steps = 0;
+      while (place !== null) {
+        const step = await db.maintenance.findOutdatedBodies(S, 2, place, { maxRows: 2, maxBytes: 1_000 });
+        found.push(...step.rows.map(({ id }) => Buffer.from(id).toString("hex")));
+        place = step.next;
+        steps++;
+      }
+      expect(found).toEqual(old.map(({ id }) => Buffer.from(id).toString("hex")));
+      expect(steps).toBeGreaterThanOrEqual(6);
+      const small = await db.maintenance.findOutdatedBodies(S, 2, BEGIN, { maxRows: 100, maxBytes: 150 });
+      expect(small.rows).toHaveLength(2);
+      expect(small.next).not.toBeNull();
+      expect((await db.maintenance.findOutdatedBodies(S, 1, BEGIN, ALL)).rows).toEqual([]);
+    });
+
+    test("replaces bodies that are still what was found, under a data key that accepts writes", async () => {
+      const [one, other] = await writeMany(2, 1);
+      if (!one || !other) throw new Error("two");
+      await db.keys.addDataKey(S, wrappedKey("data", { version: 2 }));
+      const { rows } = await db.maintenance.findOutdatedBodies(S, 2, BEGIN, ALL);
+      const changes = rows.map(({ id, version, body }) => ({ id, version, before: body, body: bytes(100) }));
+      expect(await db.maintenance.replaceBodies(S, 1, changes)).toBeNull();
+      const [first, second] = changes;
+      if (!first || !second) throw new Error("two");
+      expect(await db.maintenance.replaceBodies(S, 2, [first, { ...second, before: bytes(100) }])).toBe(1);
+      expect((await keptOf(db, one))?.body).toEqual(first.body);
+      expect((await keptOf(db, other))?.body).toEqual(second.before);
+      expect((await db.maintenance.findOutdatedBodies(S, 2, BEGIN, ALL)).rows).toHaveLength(1);
+    });
+
+    test("is kept with its place until its end, and begun anew by who asks again", async () => {
+      expect(await db.keys.beginReencryption({ ...S, store: "t" }, 5)).toBe(false);
+      expect(await db.keys.beginReencryption(S, 5)).toBe(true);
+      const begun = await db.keys.reencryption(S);
+      expect(begun).toEqual({
+        ...S,
+        target: 1,
+        id: new Uint8Array(0),
+        version: 0,
+        replaced: 0,
+        damaged: 0,
+        begunAt: 5,
+      });
+      if (begun === null) return;
+      const further = { ...begun, id: bytes(32), version: 4, replaced: 9, damaged: 2 };
+      await db.keys.saveReencryption(further);
+      await db.close();
+      db = await world.open();
+      expect(await db.keys.reencryptions()).toEqual([further]);
+
+      await db.keys.addDataKey(S, wrappedKey("data", { version: 2 }));
+      expect(await db.keys.beginReencryption(S, 6)).toBe(true);
+      await db.keys.saveReencryption(further);
+      await db.keys.endReencryption(further);
+      const anew = await db.keys.reencryption(S);
+      expect(anew).toEqual({ ...begun, target: 2, begunAt: 6 });
+      if (anew !== null) await db.keys.endReencryption(anew);
+      expect(await db.keys.reencryptions()).toEqual([]);
+    });
+
+    test("ends with its store, and with its project", async () => {
+      await createStore(db, "q", "s");
+      await db.keys.beginReencryption(S, 5);
+      await db.keys.beginReencryption({ project: "q", store: "s" }, 5);
+      await db.directory.destroyStore("p", "s", 9);
+      await db.directory.destroyProject("q");
+      expect(await db.keys.reencryptions()).toEqual([]);
+    });
+  });
+
+  test("all leases can be ended", async () => {
+    await db.maintenance.acquireLease("one", "gone", 1, 1_000_000);
+    expect(await db.maintenance.acquireLease("one", "here", 2, 1_000)).toBe(false);
+    await db.maintenance.clearLeases();
+    expect(await db.maintenance.acquireLease("one", "here", 2, 1_000)).toBe(true);
+  });
+}
