@@ -92,9 +92,10 @@ export class TransitMasterKeys implements MasterKeys {
             "destroy earlier ones first",
         );
       }
-      // Trimming wants it set. New wraps use the latest version in any case.
+      // Trimming wants it set and above what is trimmed, the engine no lower than min_decryption_version. New wraps use the
+      // latest version in any case.
       if (key.min_encryption_version <= version) {
-        await this.#key.change("config", { min_encryption_version: version + 1 });
+        await this.#key.change("config", { min_encryption_version: key.min_decryption_version });
       }
       const after = await this.#key.change("trim", { min_available_version: version + 1 });
       if (stateOf(after, version) !== "destroyed") throw this.#unseen("destruction");
