@@ -58,16 +58,14 @@ export class TransitToken {
   }
 
   /**
-   * @throws {KeyProviderError} `unavailable` when the token is about to end. One that can be renewed would have been long
-   * before.
+   * @throws {KeyProviderError} `unavailable` when the token is about to end and is not renewed even now.
    */
   async check(): Promise<void> {
     const token = await this.current();
     if (this.#left() > 0) return;
-    // What is known may be old: somebody else may have renewed it.
-    await this.#lookUp(token).catch(() => undefined);
-    const left = this.#left();
-    if (left > 0 || this.#life === null) return;
+    // What is known may be old: somebody else may have renewed it, or this process has slept.
+    await this.#refresh(token).catch(() => undefined);
+    if (this.#left() > 0 || this.#life === null) return;
     const rest = Math.max(0, Math.round((this.#life.endsAt - Date.now()) / SECOND));
     throw new KeyProviderError(
       "unavailable",
@@ -102,7 +100,7 @@ export class TransitToken {
   async #tend(token: string): Promise<void> {
     let wait = RETRY;
     try {
-      const life = this.#life?.renewable ? await this.#renew(token, this.#life) : await this.#lookUp(token);
+      const life = await this.#refresh(token);
       if (life === null || life.endsAt === Infinity) return;
       wait = ((life.endsAt - Date.now()) * 2) / 3;
     } catch {
@@ -113,6 +111,11 @@ export class TransitToken {
     clearTimeout(this.#timer);
     this.#timer = setTimeout(() => void this.#tend(token), Math.min(Math.max(wait, SECOND / 2), DAY));
     this.#timer.unref();
+  }
+
+  /** What is known of the token from now on; null when it is another one by now. */
+  async #refresh(token: string): Promise<Life | null> {
+    return this.#life?.renewable ? await this.#renew(token, this.#life) : await this.#lookUp(token);
   }
 
   /** @throws {TransitRefusal | KeyProviderError} */

@@ -4,7 +4,7 @@
  * OpenBao's source (internal/ and sdk/), and where Vault differs:
  *
  * - The token comes in X-Vault-Token (sdk/helper/consts). One that is unknown or ended: 403 {"errors":["permission denied"]}; a path
- *   that no policy allows: the same (sdk/logical/error.go, response_util.go). Vault since 1.17 adds "invalid token" to the former
+ *   that no policy allows: the same (sdk/logical/error.go, response_util.go). Newer Vault adds "invalid token" to the former
  *   (hashicorp/vault pull request 26687, concepts/tokens "Error Responses"): `vaultTexts`.
  * - Policies are capabilities per path, a final * matching any rest; GET needs read, POST update. The existence check of encrypt/NAME
  *   makes it create where the key is missing, and makes the key then, derived if a context came (path_encrypt.go). Every token has the
@@ -15,7 +15,7 @@
  *   forward: 307 to the active node (http/handler.go respondStandby). Rate limits: 429.
  * - lookup-self: ttl in whole seconds, 0 and no expire_time for a token without end (vault/token_store.go handleLookup). renew-self: the
  *   token's own ttl again, cut at its maximum without an error; "lease is not renewable" as 400 (vault/expiration.go).
- * - rotate, config and trim answer with the key's description; `bare` makes it 204, as of Vault before 1.13.
+ * - rotate, config and trim answer with the key's description; `bare` makes it 204, as older Vault (path_rotate.go returned nothing).
  */
 
 import { randomBytes } from "node:crypto";
@@ -245,7 +245,7 @@ function renew(token: LiveToken): Answer {
 
 function decode(value: unknown): Buffer {
   if (value === undefined) return Buffer.alloc(0);
-  const bytes = Buffer.from(String(value), "base64");
+  const bytes = Buffer.from(typeof value === "string" ? value : "", "base64");
   if (bytes.toString("base64") !== value) throw new BadRequest("illegal base64 data at input byte 0");
   return bytes;
 }
