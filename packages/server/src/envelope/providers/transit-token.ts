@@ -126,13 +126,7 @@ export class TransitToken {
     const { ttl, creation_ttl, renewable, expire_time } = parsed.data.data;
     const isEndless = ttl === 0 && (expire_time === undefined || expire_time === null);
     const endsAt = isEndless ? Infinity : Date.now() + ttl * SECOND;
-    // What a renewal has shown stays true: Vault goes on calling a token renewable that has come to its maximum.
-    const mayRenew = this.#life?.renewable !== false;
-    const life = {
-      endsAt,
-      whole: Math.max(creation_ttl ?? 0, ttl) * SECOND,
-      renewable: (renewable ?? false) && mayRenew,
-    };
+    const life = { endsAt, whole: Math.max(creation_ttl ?? 0, ttl) * SECOND, renewable: renewable ?? false };
     return this.#keep(token, life);
   }
 
@@ -142,10 +136,8 @@ export class TransitToken {
       const parsed = renewSchema.safeParse(answer);
       if (!parsed.success) throw this.#http.malformed();
       const { lease_duration, renewable } = parsed.data.auth;
-      const endsAt = Date.now() + lease_duration * SECOND;
-      // At its maximum a token is renewed as politely as ever, and lives no longer. Ends are known to a second.
-      const isLonger = endsAt > before.endsAt + SECOND;
-      return this.#keep(token, { endsAt, whole: before.whole, renewable: renewable && isLonger });
+      // At its maximum a token is renewed as politely as ever, and lives no longer.
+      return this.#keep(token, { endsAt: Date.now() + lease_duration * SECOND, whole: before.whole, renewable });
     } catch (error) {
       if (!(error instanceof TransitRefusal)) throw error;
       return this.#keep(token, { ...before, renewable: false });

@@ -78,6 +78,10 @@ export class TransitDouble {
   active = "";
   /** Milliseconds before every answer. */
   delay = 0;
+  /** Spaces after every answer. */
+  padding = 0;
+  /** Begins every answer, and goes no further. */
+  stalls = false;
   vaultTexts = false;
   bare = false;
   /** Answers in the server's stead where it gives something; null drops the connection. */
@@ -152,7 +156,11 @@ export class TransitDouble {
     }
     const answer = instead ?? this.#answer(seen, Buffer.concat(chunks).toString("utf8"));
     response.writeHead(answer.status, { "Content-Type": "application/json", ...answer.headers });
-    response.end(answer.body);
+    if (this.stalls) {
+      response.write("{");
+      return;
+    }
+    response.end(answer.body === undefined ? undefined : answer.body + " ".repeat(this.padding));
   }
 
   #answer(seen: Seen, body: string): Answer {

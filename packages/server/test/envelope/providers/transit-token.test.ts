@@ -41,9 +41,9 @@ const calls = (path: string) => double.seen.filter((one) => one.path === path);
 
 describe("renewal", () => {
   test("keeps a renewable token alive, at two thirds of its time", async () => {
-    const provider = await open({ TACENDA_TRANSIT_TOKEN: double.createToken({ policy, ttl: 3, renewable: true }) });
+    const provider = await open({ TACENDA_TRANSIT_TOKEN: double.createToken({ policy, ttl: 2, renewable: true }) });
     await provider.health();
-    await sleep(5500);
+    await sleep(3500);
     expect(calls("auth/token/renew-self").length).toBeGreaterThanOrEqual(2);
     expect(calls("auth/token/renew-self").length).toBeLessThanOrEqual(4);
     await provider.health();
