@@ -4,7 +4,13 @@ import { randomBytes } from "node:crypto";
 
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 
-import { KeyProviderError, type KeyProvider, type Wrap, type WrapContext } from "../../../src/envelope/key-provider.js";
+import {
+  KeyProviderError,
+  type KeyProvider,
+  type MasterKeys,
+  type Wrap,
+  type WrapContext,
+} from "../../../src/envelope/key-provider.js";
 
 /** A provider's key as tests use it, with what stands behind it. */
 export interface ProviderHarness {
@@ -42,14 +48,23 @@ async function expectRefused(work: Promise<unknown>): Promise<void> {
   expect((await failure(work)).fault).toBe("refused");
 }
 
+/** Retires, or destroys, what is below `version` and not yet so, from the lowest on. */
+async function first(masterKeys: MasterKeys, what: "retire" | "destroy", version: number): Promise<void> {
+  for (const { version: earlier, state } of await masterKeys.versions()) {
+    const isDone = state === "destroyed" || (what === "retire" && state === "retired");
+    if (earlier < version && !isDone) await masterKeys[what]?.(earlier);
+  }
+}
+
 /**
  * Runs the contract on one key from `create`. `outageLimit`: milliseconds within which an outage must be told, and be over
- * after its end; without it nothing stands behind the provider that could fail, or nobody can make it.
+ * after its end; without it nothing stands behind the provider that could fail, or nobody can make it. `retiresInOrder`: a
+ * version is retired and destroyed only after every earlier one.
  */
 export function providerContract(
   name: string,
   create: () => Promise<ProviderHarness>,
-  { outageLimit }: { outageLimit?: number } = {},
+  { outageLimit, retiresInOrder = false }: { outageLimit?: number; retiresInOrder?: boolean } = {},
 ): void {
   describe(`key provider contract on ${name}`, () => {
     let harness: ProviderHarness;
@@ -211,6 +226,7 @@ export function providerContract(
         }
         const { key, wrap } = await wrapFresh();
         await masterKeys.rotate();
+        if (retiresInOrder) await first(masterKeys, "retire", wrap.masterVersion);
         for (let repeat = 0; repeat < 2; repeat++) await masterKeys.retire(wrap.masterVersion);
         const error = await failure(provider.unwrap(wrap, CONTEXT));
         expect(error.fault).toBe("refused");
@@ -234,7 +250,9 @@ export function providerContract(
         const { wrap } = await wrapFresh();
         await masterKeys.rotate();
         await expectRefused(masterKeys.destroy(wrap.masterVersion));
+        if (retiresInOrder) await first(masterKeys, "retire", wrap.masterVersion);
         await masterKeys.retire(wrap.masterVersion);
+        if (retiresInOrder) await first(masterKeys, "destroy", wrap.masterVersion);
         for (let repeat = 0; repeat < 2; repeat++) await masterKeys.destroy(wrap.masterVersion);
         await expectRefused(provider.unwrap(wrap, CONTEXT));
         if (masterKeys.reinstate) await expectRefused(masterKeys.reinstate(wrap.masterVersion));
