@@ -24,6 +24,10 @@ export async function openKeyProvider(uri: string, options: OpenOptions): Promis
   switch (kind) {
     case "local":
       return await openKeyring(uri.slice("local:".length), options);
+    case "aws-kms": {
+      const sdk = await importOptional("@aws-sdk/client-kms", () => import("@aws-sdk/client-kms"));
+      return (await import("./providers/aws-kms.js")).openAwsKms(uri, sdk);
+    }
     default:
       throw new InvalidOptionError(
         "A key provider is named by a URI that begins with local:, pkcs11:, aws-kms: or transit:. See docs/key-providers.md.",
