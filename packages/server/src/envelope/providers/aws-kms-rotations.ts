@@ -72,17 +72,15 @@ export class Rotations {
    * @throws {KeyProviderError} `unavailable` when it is not done yet.
    */
   async rotate(): Promise<number> {
+    let isUnderWay = false;
     return within(
       this.#times.wait,
-      () =>
-        new KeyProviderError(
-          "unavailable",
-          `The rotation of the AWS KMS key ${this.#arn} is under way, but AWS has not finished it yet. Look at ` +
-            "`tacenda-server keys list` in some minutes: the new version shows there when it is done.",
-        ),
+      () => (isUnderWay ? stillUnderWay(this.#arn) : tooLate(this.#arn)),
       async (signal) => {
         const before = await this.#look(signal);
-        if (!(await this.#calls.isRotating(signal))) await this.#calls.rotate(signal);
+        isUnderWay = await this.#calls.isRotating(signal);
+        if (!isUnderWay) await this.#calls.rotate(signal);
+        isUnderWay = true;
         for (let time = FIRST_PAUSE; ; time = Math.min(time * 2, LONGEST_PAUSE)) {
           await pause(time, undefined, { signal });
           const now = await this.#look(signal).catch(unlessRefused);
@@ -108,6 +106,14 @@ export function tooLate(arn: string): KeyProviderError {
   return new KeyProviderError(
     "unavailable",
     `The AWS KMS key ${arn} did not answer in time: check the network, the endpoint and where credentials come from.`,
+  );
+}
+
+function stillUnderWay(arn: string): KeyProviderError {
+  return new KeyProviderError(
+    "unavailable",
+    `The rotation of the AWS KMS key ${arn} is under way, but AWS has not finished it yet. Look at ` +
+      "`tacenda-server keys list` in some minutes: the new version shows there when it is done.",
   );
 }
 
