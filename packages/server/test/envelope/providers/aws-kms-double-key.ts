@@ -44,6 +44,12 @@ export class DoubleKey {
     this.arn = `arn:aws:kms:${region}:111122223333:key/${id}`;
   }
 
+  get current(): Material {
+    const last = this.materials.at(-1);
+    if (!last) throw new Error("A key has at least its first material.");
+    return last;
+  }
+
   get onDemandStart(): number | null {
     return this.#rotatingSince;
   }
@@ -79,7 +85,7 @@ export class DoubleKey {
   }
 
   encrypt(plaintext: Buffer, context: Context): Buffer {
-    const material = this.materials.at(-1) as Material;
+    const material = this.current;
     const header = Buffer.concat([Buffer.of(1), keyTag(this.arn), Buffer.from(material.id, "hex")]);
     const nonce = randomBytes(NONCE_BYTES);
     const cipher = createCipheriv("aes-256-gcm", material.key, nonce).setAAD(additionalData(header, context));

@@ -57,16 +57,15 @@ export class AwsKmsDouble {
   readonly requests: string[] = [];
   /** Permissions that the policies withhold, for instance `kms:Decrypt`. */
   readonly denied = new Set<string>();
-  /** Errors for the next requests, in turn; `always` for all until it is undefined again. */
-  readonly failing: AwsError[] = [];
-  always: AwsError | undefined;
+  /** What a request fails with, if it does. */
+  failure: ((operation: string) => AwsError | undefined) | undefined;
   /** Milliseconds that an answer takes; `stalls` stops each one after its headers. */
   delay = 0;
   stalls = false;
   /** Milliseconds by which its clock differs. */
   skew = 0;
-  /** Changes an answer on its way. */
-  tamper: ((operation: string, answer: Record<string, unknown>) => Record<string, unknown>) | undefined;
+  /** Changes the text of an answer on its way. */
+  tamper: ((operation: string, text: string) => string) | undefined;
   readonly #keys = new Map<string, DoubleKey>();
   readonly #credentials: AwsCredentials;
   readonly #region: string;
@@ -119,16 +118,15 @@ export class AwsKmsDouble {
     const body = await buffer(request).catch(() => null);
     if (body === null) return;
     let status = 200;
-    let answer: Record<string, unknown>;
+    let text: string;
     try {
-      answer = this.#answer(request, body);
+      text = this.#answer(request, body);
     } catch (error) {
       if (!(error instanceof AwsError)) throw error;
       ({ status } = error);
-      answer = { __type: error.name, message: error.message };
+      text = JSON.stringify({ __type: error.name, message: error.message });
     }
     await new Promise((resolve) => setTimeout(resolve, this.delay));
-    const text = JSON.stringify(answer);
     response.writeHead(status, {
       "Content-Type": "application/x-amz-json-1.1",
       "Content-Length": Buffer.byteLength(text),
@@ -138,7 +136,7 @@ export class AwsKmsDouble {
     else response.end(text);
   }
 
-  #answer(request: IncomingMessage, body: Buffer): Record<string, unknown> {
+  #answer(request: IncomingMessage, body: Buffer): string {
     const { method = "", url = "" } = request;
     const headers = request.headers as Record<string, string>;
     const at = { region: this.#region, service: "kms", now: Date.now() + this.skew };
@@ -149,10 +147,10 @@ export class AwsKmsDouble {
       throw new AwsError("UnknownOperationException", "");
     }
     this.requests.push(operation);
-    const failure = this.failing.shift() ?? this.always;
+    const failure = this.failure?.(operation);
     if (failure) throw failure;
-    const answer = this.#perform(operation, JSON.parse(body.toString()) as Input);
-    return this.tamper?.(operation, answer) ?? answer;
+    const text = JSON.stringify(this.#perform(operation, JSON.parse(body.toString()) as Input));
+    return this.tamper?.(operation, text) ?? text;
   }
 
   #perform(operation: string, input: Input): Record<string, unknown> {
@@ -239,7 +237,7 @@ function blobBy(key: DoubleKey, plaintext: Buffer, context: Context = {}) {
   return { CiphertextBlob: key.encrypt(plaintext, context).toString("base64") };
 }
 
-function algorithm<Name extends string>(name: Name) {
+function algorithm(name: string) {
   return { [`${name}Algorithm`]: "SYMMETRIC_DEFAULT" };
 }
 
@@ -254,7 +252,7 @@ function listRotations(key: DoubleKey, marker = "0"): Record<string, unknown> {
     Rotations: rotations.slice(start, end).map(({ id, rotationDate, rotationType }) => ({
       KeyId: key.arn,
       KeyMaterialId: id,
-      KeyMaterialState: id === key.materials.at(-1)?.id ? "CURRENT" : "NON_CURRENT",
+      KeyMaterialState: id === key.current.id ? "CURRENT" : "NON_CURRENT",
       RotationDate: (rotationDate ?? 0) / 1_000,
       RotationType: rotationType,
     })),

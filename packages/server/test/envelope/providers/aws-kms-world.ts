@@ -1,7 +1,10 @@
 /** A double of AWS KMS with keys, and the credentials for it in the environment, where the SDK's own chain looks for them. */
 
-import { vi } from "vitest";
+import * as sdk from "@aws-sdk/client-kms";
+import { expect, vi } from "vitest";
 
+import { KeyProviderError } from "../../../src/envelope/key-provider.js";
+import { openAwsKms, type AwsKms, type AwsKmsTimes } from "../../../src/envelope/providers/aws-kms.js";
 import { AwsKmsDouble } from "./aws-kms-double.js";
 
 export const REGION = "eu-central-1";
@@ -21,11 +24,31 @@ export async function startDouble(): Promise<AwsKmsDouble> {
   return kms;
 }
 
+const opened: AwsKms[] = [];
+
+/** A provider that is closed when its double is removed. */
+export function openAt(uri: string, times: Partial<AwsKmsTimes> = {}): AwsKms {
+  const provider = openAwsKms(uri, sdk, times);
+  opened.push(provider);
+  return provider;
+}
+
 export async function removeDouble(kms: AwsKmsDouble): Promise<void> {
+  for (const provider of opened.splice(0)) await provider.close();
   vi.unstubAllEnvs();
   await kms.remove();
 }
 
 export function uriOf(kms: AwsKmsDouble, { arn }: { arn: string }): string {
   return `aws-kms:${arn}?endpoint=${kms.endpoint}`;
+}
+
+/** What `work` fails with. */
+export async function failure(work: Promise<unknown>): Promise<KeyProviderError> {
+  const error: unknown = await work.then(
+    () => null,
+    (reason: unknown) => reason,
+  );
+  expect(error).toBeInstanceOf(KeyProviderError);
+  return error as KeyProviderError;
 }
