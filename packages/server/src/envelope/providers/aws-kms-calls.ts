@@ -12,9 +12,9 @@ export type AwsSdk = typeof import("@aws-sdk/client-kms");
 export type EncryptionContext = Record<string, string>;
 
 export interface CallTimes {
-  /** Milliseconds for connecting, and for the whole answer, of one attempt. */
+  /** Milliseconds for connecting, and for which an answer may be silent before or amid it; of one attempt. */
   connect: number;
-  answer: number;
+  silence: number;
 }
 
 const ATTEMPTS = 2;
@@ -27,18 +27,13 @@ export class AwsKmsCalls {
   /** For what must not happen twice because an answer was lost. */
   readonly #once: KMSClient;
 
-  constructor(sdk: AwsSdk, key: AwsKmsKey, { connect, answer }: CallTimes) {
+  constructor(sdk: AwsSdk, key: AwsKmsKey, { connect, silence }: CallTimes) {
     const config: KMSClientConfig = {
       region: key.region,
       ...(key.endpoint !== null && { endpoint: key.endpoint }),
       retryMode: "standard",
-      // Idle connections are kept, which is the handler's own default. `socketTimeout` holds for an answer that stops midway.
-      requestHandler: {
-        connectionTimeout: connect,
-        requestTimeout: answer,
-        socketTimeout: answer,
-        throwOnRequestTimeout: true,
-      },
+      // Idle connections are kept: that is the handler's own default.
+      requestHandler: { connectionTimeout: connect, socketTimeout: silence },
     };
     this.#sdk = sdk;
     this.#key = key;

@@ -17,7 +17,7 @@ export interface AwsKmsTimes extends CallTimes, RotationTimes {
 
 const TIMES: AwsKmsTimes = {
   connect: 1_000,
-  answer: 3_000,
+  silence: 3_000,
   total: 8_000,
   kept: 60_000,
   healthKept: 30_000,

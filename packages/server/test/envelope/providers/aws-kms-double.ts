@@ -55,6 +55,7 @@ interface Input {
 export class AwsKmsDouble {
   /** Of all requests that were let in, in their order. */
   readonly requests: string[] = [];
+  readonly inputs: [operation: string, input: Input][] = [];
   /** Permissions that the policies withhold, for instance `kms:Decrypt`. */
   readonly denied = new Set<string>();
   /** What a request fails with, if it does. */
@@ -149,7 +150,9 @@ export class AwsKmsDouble {
     this.requests.push(operation);
     const failure = this.failure?.(operation);
     if (failure) throw failure;
-    const text = JSON.stringify(this.#perform(operation, JSON.parse(body.toString()) as Input));
+    const input = JSON.parse(body.toString()) as Input;
+    this.inputs.push([operation, input]);
+    const text = JSON.stringify(this.#perform(operation, input));
     return this.tamper?.(operation, text) ?? text;
   }
 
