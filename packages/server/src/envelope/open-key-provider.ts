@@ -28,6 +28,10 @@ export async function openKeyProvider(uri: string, options: OpenOptions): Promis
       const { openTransit } = await import("./providers/transit.js");
       return openTransit(uri, options.environment);
     }
+    case "aws-kms": {
+      const sdk = await importOptional("@aws-sdk/client-kms", () => import("@aws-sdk/client-kms"));
+      return (await import("./providers/aws-kms.js")).openAwsKms(uri, sdk);
+    }
     default:
       throw new InvalidOptionError(
         "A key provider is named by a URI that begins with local:, pkcs11:, aws-kms: or transit:. See docs/key-providers.md.",
