@@ -7,6 +7,7 @@ import { SqlDirectory } from "./sql-directory.js";
 import { read, type SqlEngine } from "./sql-engine.js";
 import { SqlMaintenanceStore } from "./sql-maintenance.js";
 import { SqlRecordStore } from "./sql-record-store.js";
+import { SqlRestoration } from "./sql-restoration.js";
 import { WriteQueue } from "./write-queue.js";
 
 /**
@@ -25,6 +26,7 @@ export async function createDatabase(engine: SqlEngine): Promise<Database> {
     records: new SqlRecordStore(engine, queue),
     directory: new SqlDirectory(engine, queue),
     maintenance: new SqlMaintenanceStore(engine, queue),
+    restoration: new SqlRestoration(engine, queue),
     async check() {
       await read(engine, (db) => db.selectFrom("settings").select("name").limit(1).execute());
     },
