@@ -15,7 +15,7 @@ export interface Group {
   /** The text that encodeRecord gave. */
   text: string;
   /** The bodies of its versions, once, and only before the next group is asked for. */
-  bodies(): AsyncGenerator<Uint8Array>;
+  bodies: () => AsyncGenerator<Uint8Array>;
 }
 
 /**

@@ -20,7 +20,7 @@ const SEQUENCE = 1;
 
 /** How far a restore has come, and of what. */
 interface Mark {
-  sequence: typeof SEQUENCE;
+  sequence: number;
   records: string;
   keys: string;
   /** Rows that are in the database. */
@@ -122,8 +122,7 @@ async function* sequence({ backup, now }: RestoreOptions): AsyncGenerator<Step> 
     yield { row: { table: "records", as: "row", row: columns }, record };
     let index = 0;
     for await (const body of bodies()) {
-      const { size: _, ...version } = versions[index++] ?? {};
-      const row = { project, store, record_id, ...version, body };
+      const row = { project, store, record_id, ...versions[index++], body };
       yield { row: { table: "record_versions", as: "row", row }, body };
     }
   }

@@ -11,8 +11,8 @@ export interface StoreRef {
 
 export interface SourceRecord {
   record: RecordSummary;
-  /** The bodies of its versions in their order, and fewer if some are missing; once, and before the next record. */
-  bodies(): AsyncGenerator<Uint8Array>;
+  /** The bodies of its versions in their order; once, and before the next record. */
+  bodies: () => AsyncGenerator<Uint8Array>;
 }
 
 export interface RecordSource {
@@ -57,8 +57,7 @@ async function* snapshotRecords(snapshot: Snapshot, stores: readonly StoreRef[])
 
 async function* snapshotBodies(snapshot: Snapshot, record: RecordSummary): AsyncGenerator<Uint8Array> {
   for (const { version } of record.versions) {
-    const body = await snapshot.body(record, version);
-    if (body !== null) yield body;
+    yield await snapshot.body(record, version);
   }
 }
 

@@ -2,7 +2,6 @@
 
 import { ADMINISTRATION, KEYS, type AdministrationTable, type KeysTable } from "../storage/portable.js";
 import { compareRefs, type RecordRef } from "../storage/record-store.js";
-import { RESTORE_MARK } from "../storage/restoration.js";
 import type { Snapshot } from "../storage/snapshot.js";
 import type { BackupDirectory } from "./backup-directory.js";
 import { BackupError } from "./errors.js";
@@ -31,12 +30,11 @@ export interface BackupOptions {
 
 /**
  * Writes the backup and puts it in its place. When this resolves it is on the disk.
- * @throws {BackupError} when the database is half restored.
+ * @throws {BackupError} when it was interrupted too often.
  * @throws {StorageError} or what the system says; the same call then goes on where this one stopped.
  */
 export async function writeBackup(options: BackupOptions): Promise<BackupSummary> {
   const { snapshot, takenAt, directory } = options;
-  await refuseHalfRestored(snapshot);
   const asOf = takenAt.toISOString();
   const source = await snapshotSource(snapshot);
   const { layout, writer } = await takeUp(options);
@@ -99,13 +97,7 @@ async function takeUp({
 
 async function writeGroup(writer: LineWriter, found: SourceRecord, text: string): Promise<void> {
   await writer.write("record", text);
-  let count = 0;
-  for await (const body of found.bodies()) {
-    await writer.write("body", encodeBody(body));
-    count++;
-  }
-  if (count !== found.record.versions.length)
-    throw new BackupError("The database changed under its own snapshot: back it up again.");
+  for await (const body of found.bodies()) await writer.write("body", encodeBody(body));
 }
 
 /** Gives the digest of the file. */
@@ -138,14 +130,4 @@ function headerOf(content: Content, snapshot: Snapshot, takenAt: Date): Layout["
 async function next(groups: AsyncGenerator<Group>): Promise<Group | null> {
   const found = await groups.next();
   return found.done === true ? null : found.value;
-}
-
-async function refuseHalfRestored(snapshot: Snapshot): Promise<void> {
-  for await (const { name } of snapshot.rows("settings")) {
-    if (name === RESTORE_MARK) {
-      throw new BackupError(
-        "This database is half restored: run the same restore again to finish it, then back it up.",
-      );
-    }
-  }
 }

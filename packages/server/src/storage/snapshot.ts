@@ -16,7 +16,7 @@ export interface Snapshot {
   rows<Name extends AdministrationTable | KeysTable>(table: Name): AsyncGenerator<Schema[Name]>;
   /** The records of a store in the order of their ids. What is not kept any more is left out. */
   records(project: string, store: string): AsyncGenerator<RecordSummary>;
-  /** The body of a version; null when it is not there. */
-  body(record: RecordRow, version: number): Promise<Uint8Array | null>;
+  /** The body of a version that `records` named. */
+  body(record: RecordRow, version: number): Promise<Uint8Array>;
   close(): void;
 }

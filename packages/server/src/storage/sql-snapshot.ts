@@ -15,6 +15,7 @@ import {
   type RecordRow,
   type VersionRow,
 } from "./portable.js";
+import { StorageError } from "./record-store.js";
 import type { Schema } from "./schema.js";
 import type { Snapshot, RecordSummary } from "./snapshot.js";
 import { read, type SqlEngine } from "./sql-engine.js";
@@ -50,7 +51,8 @@ export async function createSnapshot(engine: SnapshotEngine): Promise<Snapshot> 
     records: (project, store) => scanRecords(engine, project, store),
     async body(record, version) {
       const { rows } = await read(engine, (db) => db.executeQuery(bodyQuery({ record, version })));
-      return rows[0] ? plainBytes(rows[0].body) : null;
+      if (rows[0] === undefined) throw new StorageError("A row is gone from under its snapshot.");
+      return plainBytes(rows[0].body);
     },
     close: () => engine.close(),
   };
