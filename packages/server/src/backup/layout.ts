@@ -83,6 +83,9 @@ async function feed({ file, onProgress }: LayoutOptions, reader: LayoutReader): 
   }
 }
 
+/** Where a line begins. */
+type Place = Omit<Range, "end">;
+
 /** Gets the lines one by one and knows which may come next. */
 class LayoutReader {
   readonly #options: LayoutOptions;
@@ -94,44 +97,48 @@ class LayoutReader {
   #bodies: number[] = [];
   /** The record before in this run. */
   #last: RecordRef | null = null;
-  /** Behind the header or the last whole group or row. */
-  #whole = { start: 0, number: 1 };
-  #rows: { start: number; number: number } | null = null;
-  #number = 0;
+  /** Behind the header, or the last whole group. */
+  #groupsEnd: Place = { start: 0, number: 1 };
+  /** Where the rows begin; null before the first of them. */
+  #rows: Place | null = null;
+  /** Where the line begins that is being read. */
+  #place: Place = { start: 0, number: 1 };
+
+  #rowsEnd = 0;
 
   constructor(options: LayoutOptions) {
     this.#options = options;
   }
 
   accept(bytes: Buffer | null, number: number, end: number): void {
-    this.#number = number;
     if (bytes === null) throw this.#damage("it is cut off");
     if (this.#end !== null) throw this.#damage("something follows the last line");
     const line = decodeLine(bytes);
     if (line === null) throw this.#damage("it does not fit its check");
     this.#acceptLine(line, end);
     this.#hash.update(bytes).update("\n");
-    if (this.#bodies.length === 0 && line.type !== "run") this.#whole = { start: end, number: number + 1 };
+    this.#place = { start: end, number: number + 1 };
+    if (this.#rows !== null || this.#bodies.length > 0 || line.type === "run") return;
+    this.#groupsEnd = this.#place;
     const run = this.#runs.at(-1);
-    if (run !== undefined && this.#rows === null)
-      run.end = this.#whole.start > run.start ? this.#whole.start : run.start;
+    if (run !== undefined) run.end = end;
   }
 
   finished(): FinishedLayout {
-    if (this.#header === null || this.#end === null) {
+    if (this.#header === null || this.#end === null || this.#rows === null) {
       throw new BackupError(
-        `${this.#options.name} is not finished: it ends at line ${this.#number}. Run the backup again to finish it, or use another one.`,
+        `${this.#options.name} is not finished: it ends after line ${this.#place.number - 1}. ` +
+          "Run the backup again to finish it, or use another one.",
       );
     }
-    const rows = { ...(this.#rows ?? this.#whole), end: this.#whole.start };
+    const rows = { ...this.#rows, end: this.#rowsEnd };
     return { header: this.#header, runs: this.#runs, rows, end: this.#end, digest: this.#hash.digest("hex") };
   }
 
   partial(): Layout | null {
     if (this.#header === null || this.#header.schema !== SCHEMAS.at(-1)) return null;
     const runs = this.#runs.filter(({ start, end }) => end > start);
-    const whole = this.#rows ?? this.#whole;
-    return { header: this.#header, runs, rows: { ...whole, end: whole.start } };
+    return { header: this.#header, runs, rows: { ...this.#groupsEnd, end: this.#groupsEnd.start } };
   }
 
   #acceptLine({ type, value }: Line, end: number): void {
@@ -163,7 +170,7 @@ class LayoutReader {
     if (this.#options.content !== "records" || this.#rows !== null || this.#runs.length === MAX_RUNS) {
       throw this.#damage("it is out of place");
     }
-    this.#runs.push({ start: end, end, number: this.#number + 1 });
+    this.#runs.push({ start: end, end, number: this.#place.number + 1 });
     this.#last = null;
   }
 
@@ -190,16 +197,17 @@ class LayoutReader {
     if (!isRowType(type, content)) throw this.#damage("it is out of place");
     const row = decodeRowOf(type, value);
     if (row === null) throw this.#damage("it is no row of its table");
-    this.#rows ??= this.#whole;
+    this.#rows ??= this.#place;
     onRow?.(type, row);
   }
 
   #readEnd(value: string): End {
     const { asOf, lines, sha256, records, versions, keys } = (decodeObject(value) ?? {}) as Partial<End>;
-    if (lines !== this.#number - 1 || sha256 !== this.#hash.copy().digest("hex") || typeof asOf !== "string") {
+    if (lines !== this.#place.number - 1 || sha256 !== this.#hash.copy().digest("hex") || typeof asOf !== "string") {
       throw this.#damage("lines before it are missing, moved or changed");
     }
-    this.#rows ??= this.#whole;
+    this.#rows ??= this.#place;
+    this.#rowsEnd = this.#place.start;
     if (this.#options.content === "keys") return { asOf, lines, sha256 };
     if (records === undefined || versions === undefined || keys === undefined)
       throw this.#damage("it lacks its counts");
@@ -207,6 +215,6 @@ class LayoutReader {
   }
 
   #damage(what: string): DamagedBackupError {
-    return new DamagedBackupError(this.#options.name, this.#number, what);
+    return new DamagedBackupError(this.#options.name, this.#place.number, what);
   }
 }
