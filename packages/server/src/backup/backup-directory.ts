@@ -14,7 +14,8 @@ export const KEYS_FILE = "keys.jsonl";
 /** What a file is called until it is finished. */
 const PARTIAL = ".partial";
 const LOCK_FILE = "lock";
-const OWN_FILES = new Set([KEYS_FILE, RECORDS_FILE + PARTIAL, KEYS_FILE + PARTIAL, LOCK_FILE]);
+/** What an interrupted backup leaves, SQLite's file beside the lock included. */
+const OWN_FILES = /^(?:keys\.jsonl|(?:records|keys)\.jsonl\.partial|lock(?:-journal)?|lost\+found)$/;
 
 /** A directory that a backup is being written to. */
 export interface BackupDirectory {
@@ -90,7 +91,7 @@ async function claim(directory: string): Promise<{ release(): void }> {
   if (names.includes(RECORDS_FILE)) {
     throw new BackupError(`${directory} holds a finished backup. Choose another directory for a new one.`);
   }
-  if (names.some((name) => !OWN_FILES.has(name) && name !== "lost+found")) {
+  if (names.some((name) => !OWN_FILES.test(name))) {
     throw new BackupError(`${directory} holds other things. Choose a new directory for the backup.`);
   }
   await chmod(directory, 0o700);
