@@ -67,7 +67,7 @@ export async function openDataDirectory(
 export async function openRestoreDirectory(
   path: string,
   logger: Logger,
-): Promise<{ database: Database; close(): Promise<void> }> {
+): Promise<{ database: Database; close: () => Promise<void> }> {
   const directory = resolve(path);
   const lock = await claim(directory, logger);
   let database: Database | undefined;

@@ -91,8 +91,9 @@ export function encodeRecord({ versions, ...record }: RecordSummary): string {
 /** Null when the text is no record. */
 export function decodeRecord(value: string): RecordSummary | null {
   const json = parse(value);
-  if (!isObject(json) || !Array.isArray(json["versions"])) return null;
-  const { versions, ...row } = json as { versions: unknown[] };
+  if (!isObject(json)) return null;
+  const { versions, ...row } = json;
+  if (!Array.isArray(versions)) return null;
   const record = toRow(RECORD, row) as RecordRow | null;
   const kept = versions.map((version) => toRow(VERSION, version) as VersionRow | null);
   return record && kept.every((version) => version !== null) ? { ...record, versions: kept } : null;

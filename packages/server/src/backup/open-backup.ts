@@ -47,9 +47,8 @@ export async function openBackup({ directory, keysFile, onProgress }: OpenBackup
       file,
       name,
       content: "records",
-      onRow(type, row) {
-        const isLive = type === "stores" && row["destroyed_at"] === null;
-        if (isLive) stores.push({ project: String(row["project"]), store: String(row["id"]) });
+      onRow(type, { project, id, destroyed_at }) {
+        if (type === "stores" && destroyed_at === null) stores.push({ project: String(project), store: String(id) });
       },
       ...(onProgress && { onProgress }),
     });

@@ -6,8 +6,9 @@ import type { PortableRow } from "../storage/portable.js";
 import type { RecordSummary } from "../storage/snapshot.js";
 import { RESTORE_MARK, type RestoredRow } from "../storage/restoration.js";
 import { BackupError } from "./errors.js";
+import type { RowType } from "./format.js";
 import type { Backup } from "./open-backup.js";
-import { Progress, placeOf } from "./source.js";
+import { Progress, placeOf, type StoreRef } from "./source.js";
 import { describeKey, tryKeys } from "./store-keys.js";
 
 /** What one commit puts back: rows, and no more once they make up so many bytes. */
@@ -127,18 +128,22 @@ async function* sequence({ backup, now }: RestoreOptions): AsyncGenerator<Step> 
     }
   }
   const destroyed = new Set(backup.destroyed.map(placeOf));
-  const isDestroyed = (row: PortableRow) =>
-    destroyed.has(placeOf({ project: String(row["project"]), store: String(row["store"]) }));
   for await (const { type, row } of backup.rows()) {
-    if (type === "stores" && destroyed.has(placeOf({ project: String(row["project"]), store: String(row["id"]) }))) {
-      yield { row: { table: type, as: "row", row: { ...row, destroyed_at: now } } };
-    } else if (!isDestroyed(row)) {
-      yield { row: { table: type, as: "row", row } };
-    }
+    const store = storeOf(type, row);
+    const isDestroyed = store !== null && destroyed.has(placeOf(store));
+    if (isDestroyed && type !== "stores") continue;
+    yield { row: { table: type, as: "row", row: isDestroyed ? { ...row, destroyed_at: now } : row } };
   }
   for (const key of backup.keys) yield { row: { table: "store_keys", as: "row", row: { ...key } } };
   // A token may come before the one that minted it.
   for await (const { type, row } of backup.rows()) {
-    if (type === "tokens" && row["minted_by"] !== null) yield { row: { table: type, as: "reference", row } };
+    const { minted_by: mintedBy } = row;
+    if (type === "tokens" && mintedBy !== null) yield { row: { table: type, as: "reference", row } };
   }
+}
+
+/** The store that a row is, or is of; null when it is of none. */
+function storeOf(type: RowType, { project, store, id }: PortableRow): StoreRef | null {
+  const name = type === "stores" ? id : store;
+  return typeof project === "string" && typeof name === "string" ? { project, store: name } : null;
 }

@@ -18,6 +18,7 @@ import {
   encodeRow,
 } from "../../src/backup/format.js";
 import { ADMINISTRATION, KEYS, RECORD, type PortableTable } from "../../src/storage/portable.js";
+import type { Schema } from "../../src/storage/schema.js";
 import type { RecordSummary } from "../../src/storage/snapshot.js";
 
 const bytes = (length: number) => new Uint8Array(randomBytes(length));
@@ -93,9 +94,10 @@ describe("values", () => {
   });
 
   test("a row has exactly the columns of its table, each of its kind", () => {
+    const table: PortableTable<Schema["secret_checks"]> = ADMINISTRATION.secret_checks;
     const row = { project: "p", store: "s", slot: 1, digest: bytes(32), created_at: 5 };
-    const good = JSON.parse(encodeRow(ADMINISTRATION.secret_checks, row)) as Record<string, unknown>;
-    expect(decodeRow(ADMINISTRATION.secret_checks, JSON.stringify(good))).toEqual(row);
+    const good = JSON.parse(encodeRow(table, row)) as Record<string, unknown>;
+    expect(decodeRow(table, JSON.stringify(good))).toEqual(row);
     expect(decodeRowOf("secret_checks", JSON.stringify(good))).toEqual(row);
     for (const change of [
       { slot: "1" },
@@ -110,9 +112,9 @@ describe("values", () => {
       { constructor: 1 },
     ]) {
       const text = JSON.stringify({ ...good, ...change });
-      expect(decodeRow(ADMINISTRATION.secret_checks, text), text).toBeNull();
+      expect(decodeRow(table, text), text).toBeNull();
     }
-    expect(decodeRow(ADMINISTRATION.secret_checks, `{"__proto__":1,${JSON.stringify(good).slice(1)}`)).toBeNull();
+    expect(decodeRow(table, `{"__proto__":1,${JSON.stringify(good).slice(1)}`)).toBeNull();
     expect(decodeRow(RECORD, "null")).toBeNull();
   });
 

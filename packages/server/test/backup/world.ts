@@ -110,9 +110,9 @@ export async function restore(
 /** Everything a source holds, as text that can be compared. */
 export async function contentsOf(source: RecordSource): Promise<string[]> {
   const contents: string[] = [];
-  for await (const { record, bodies } of source.records()) {
-    contents.push(encodeRecord(record));
-    for await (const body of bodies()) contents.push(Buffer.from(body).toString("hex"));
+  for await (const found of source.records()) {
+    contents.push(encodeRecord(found.record));
+    for await (const body of found.bodies()) contents.push(Buffer.from(body).toString("hex"));
   }
   for (const { wrapped, ...key } of source.keys) {
     contents.push(JSON.stringify({ ...key, wrapped: Buffer.from(wrapped).toString("hex") }));
