@@ -11,9 +11,11 @@ import type { KeyProviders } from "./envelope/key-providers.js";
 import type { Logger } from "./logger.js";
 import { makePrivateFolder } from "./private-file.js";
 import { StartupError, codeOf } from "./startup-error.js";
-import type { Database } from "./storage/database.js";
+import { OlderDatabaseError, type Database } from "./storage/database.js";
 import { lockDataDirectory } from "./storage/lock.js";
-import { openSqlite } from "./storage/sqlite.js";
+import { RESTORE_MARK } from "./storage/restoration.js";
+import type { Snapshot } from "./storage/snapshot.js";
+import { openSqlite, openSqliteSnapshot } from "./storage/sqlite.js";
 
 export interface DataDirectory {
   database: Database;
@@ -56,6 +58,7 @@ export async function openDataDirectory(
       logger.warn({ file: keyringFile }, "the keyring has served a database before; this one is new");
     }
     database = await openSqlite(file);
+    await refuseHalfRestored(database, directory);
     // The lock says that whoever held them is gone.
     await database.maintenance.clearLeases();
     const providers = await openConfiguredProviders(database, { wanted, keyringFile, logger, ...(guard && { guard }) });
@@ -73,6 +76,57 @@ export async function openDataDirectory(
   }
 }
 
+/**
+ * Makes the directory when there is none, locks it, and opens its database for a restore: one that is new, or of this
+ * version of the program. It needs no keys.
+ *
+ * @throws {DataDirectoryLockedError | StartupError | NewerDatabaseError | OlderDatabaseError | StorageError}
+ */
+export async function openRestoreDirectory(
+  path: string,
+  logger: Logger,
+): Promise<{ database: Database; close: () => Promise<void> }> {
+  const directory = resolve(path);
+  const lock = await claim(directory, logger);
+  let database: Database | undefined;
+  try {
+    const file = join(directory, "tacenda.db");
+    // An older database holds something: bringing it up to date would change it before it is refused.
+    if (existsSync(file)) await refuseOlder(file);
+    const opened = await openSqlite(file);
+    database = opened;
+    return { database: opened, close: () => close(opened, lock) };
+  } catch (error) {
+    await close(database, lock);
+    throw error;
+  }
+}
+
+/**
+ * A snapshot of the directory's database, whether a server runs on it or not.
+ *
+ * @throws {StartupError} when there is no database, or it is half restored.
+ * @throws {NewerDatabaseError | OlderDatabaseError} when its tables are not those of this program.
+ * @throws {StorageError} when it cannot be opened.
+ */
+export async function openDataSnapshot(path: string): Promise<Snapshot> {
+  const directory = resolve(path);
+  const file = join(directory, "tacenda.db");
+  if (!existsSync(file)) {
+    throw new StartupError(`There is no database in ${directory}: name a server's data directory with --data-dir.`);
+  }
+  const snapshot = await openSqliteSnapshot(file);
+  try {
+    for await (const { name } of snapshot.rows("settings")) {
+      if (name === RESTORE_MARK) throw halfRestored(directory);
+    }
+    return snapshot;
+  } catch (error) {
+    snapshot.close();
+    throw error;
+  }
+}
+
 /** What to throw when work in the directory failed: a sentence where the system or SQLite refused, else the error itself. */
 export function explainRefusal(directory: string, error: unknown): unknown {
   const code = codeOf(error);
@@ -80,6 +134,24 @@ export function explainRefusal(directory: string, error: unknown): unknown {
   const need =
     code === "ENOSPC" || code === "SQLITE_FULL" ? "its disk is full" : "it must be a folder this user can write";
   return new StartupError(`Cannot use the data directory ${directory} (${code}): ${need}.`, { cause: error });
+}
+
+async function refuseOlder(file: string): Promise<void> {
+  try {
+    (await openSqliteSnapshot(file)).close();
+  } catch (error) {
+    if (!(error instanceof OlderDatabaseError && error.isNew)) throw error;
+  }
+}
+
+async function refuseHalfRestored(database: Database, directory: string): Promise<void> {
+  if ((await database.directory.getSetting(RESTORE_MARK)) !== null) throw halfRestored(directory);
+}
+
+function halfRestored(directory: string): StartupError {
+  return new StartupError(
+    `The database in ${directory} is half restored. Run the same restore again: it goes on where it stopped.`,
+  );
 }
 
 /** Makes the directory, or makes it private, and locks it. */

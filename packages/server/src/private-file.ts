@@ -37,7 +37,8 @@ export async function makePrivateFolder(folder: string): Promise<void> {
   }
 }
 
-async function syncFolder(folder: string): Promise<void> {
+/** Resolves when the names in the folder are on the disk. */
+export async function syncFolder(folder: string): Promise<void> {
   // Windows cannot open a folder.
   if (process.platform === "win32") return;
   await using handle = await open(folder, "r");

@@ -19,6 +19,20 @@ export interface ServeFlags {
   logLevel: LogLevel;
 }
 
+/** Which data directory. */
+export function dataDirOption(): Option {
+  return new Option("--data-dir <directory>", "where the database and the keyring are")
+    .env("TACENDA_DATA_DIR")
+    .default("./tacenda-data");
+}
+
+/** Which keyring. */
+export function keyringOption(): Option {
+  return new Option("--keyring <file>", "the master keys (default: keyring.json in the data directory)").env(
+    "TACENDA_KEYRING",
+  );
+}
+
 /** Adds the flags that `serve` and `dev` share. */
 export function addServeFlags(command: Command, defaultLogLevel: LogLevel): Command {
   return command
@@ -29,16 +43,8 @@ export function addServeFlags(command: Command, defaultLogLevel: LogLevel): Comm
         .default(4200)
         .argParser(integer(0, 65_535)),
     )
-    .addOption(
-      new Option("--data-dir <directory>", "where the database and the keyring are")
-        .env("TACENDA_DATA_DIR")
-        .default("./tacenda-data"),
-    )
-    .addOption(
-      new Option("--keyring <file>", "the master keys (default: keyring.json in the data directory)").env(
-        "TACENDA_KEYRING",
-      ),
-    )
+    .addOption(dataDirOption())
+    .addOption(keyringOption())
     .addOption(
       new Option("--metrics-port <port>", "serve /metrics on this port of 127.0.0.1; off unless given")
         .env("TACENDA_METRICS_PORT")

@@ -5,31 +5,45 @@ import { createRequire } from "node:module";
 import { isId } from "@tacenda/protocol";
 import { Command, CommanderError, InvalidArgumentError } from "commander";
 
+import { BackupError } from "../backup/errors.js";
+import { KeyProviderError } from "../envelope/key-provider.js";
 import { KeyringError } from "../envelope/providers/local-keyring.js";
 import { InvalidOptionError, StartupError, codeOf } from "../startup-error.js";
-import { NewerDatabaseError } from "../storage/database.js";
+import { NewerDatabaseError, OlderDatabaseError } from "../storage/database.js";
 import { DataDirectoryLockedError } from "../storage/lock.js";
 import { StorageError } from "../storage/record-store.js";
+import { backup, type BackupFlags } from "./backup.js";
 import { dev, type DevFlags } from "./dev.js";
-import { addServeFlags, type ServeFlags } from "./options.js";
+import { addServeFlags, dataDirOption, keyringOption, type ServeFlags } from "./options.js";
+import { restore, type RestoreFlags } from "./restore.js";
 import { serve } from "./serve.js";
+import { verify, type VerifyFlags } from "./verify.js";
 
 /** Bad flags or values. */
 const USAGE_EXIT = 2;
 
 /** Errors whose message is for the person at the terminal. */
-const EXPLAINED = [StartupError, KeyringError, NewerDatabaseError, DataDirectoryLockedError];
+const EXPLAINED = [
+  StartupError,
+  BackupError,
+  KeyringError,
+  KeyProviderError,
+  NewerDatabaseError,
+  OlderDatabaseError,
+  DataDirectoryLockedError,
+];
 
 const ROOT_TOKEN_HELP = `
 The root token is made on the first start on a data directory, by serve or by dev, and shown that once: on the terminal,
 or in the file root-token in the data directory when there is no terminal. Later starts use the same one and do not show
 it. TACENDA_ROOT_TOKEN (32 characters or more) overrides it while it is set.`;
 
-/** Runs the command line and resolves with the exit code when the server has stopped. */
+/** Runs the command line and resolves with the exit code when the server has stopped, or the command is done. */
 export async function runProgram(argv: readonly string[], environment: NodeJS.ProcessEnv): Promise<number> {
+  let exitCode = 0;
   try {
-    await createProgram(environment["TACENDA_ROOT_TOKEN"]).parseAsync(argv);
-    return 0;
+    await createProgram(environment["TACENDA_ROOT_TOKEN"], (code) => (exitCode = code)).parseAsync(argv);
+    return exitCode;
   } catch (error) {
     // Commander has already said what is wrong.
     if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : USAGE_EXIT;
@@ -38,7 +52,7 @@ export async function runProgram(argv: readonly string[], environment: NodeJS.Pr
   }
 }
 
-function createProgram(rootToken: string | undefined): Command {
+function createProgram(rootToken: string | undefined, exitWith: (code: number) => void): Command {
   const program = new Command("tacenda-server")
     .description("Stores opaque, client-encrypted records and cannot enumerate them.")
     .version(packageVersion())
@@ -51,7 +65,7 @@ function createProgram(rootToken: string | undefined): Command {
     .allowExcessArguments()
     .action((flags: ServeFlags, command: Command) => {
       const [word] = command.args;
-      if (word !== undefined) program.error(`error: unknown command '${word}': the commands are serve and dev`);
+      if (word !== undefined) program.error(`error: unknown command '${word}': the commands are ${names(program)}`);
       return serve(flags, rootToken);
     });
   const devCommand = program
@@ -61,13 +75,45 @@ function createProgram(rootToken: string | undefined): Command {
     // Not --env-file: Node itself reads that, wherever it stands in a command line.
     .option("--write-env <file>", "write the .env lines to this file instead, keeping its other lines and its secret")
     .action((flags: DevFlags) => dev(flags, rootToken));
+  addBackupCommands(program, exitWith);
   addServeFlags(serveCommand, "info");
   addServeFlags(devCommand, "warn");
   program.addHelpText(
     "after",
-    () => `\n${serveCommand.helpInformation()}${ROOT_TOKEN_HELP}\n\nThe flags of dev: tacenda-server dev --help`,
+    () =>
+      `\n${serveCommand.helpInformation()}${ROOT_TOKEN_HELP}\n\nThe flags of another command, for instance of dev: tacenda-server dev --help`,
   );
   return program;
+}
+
+function addBackupCommands(program: Command, exitWith: (code: number) => void): void {
+  program
+    .command("backup <directory>")
+    .description(
+      "back up records and wrapped keys, while a server runs or not; run again to finish what was interrupted",
+    )
+    .addOption(dataDirOption())
+    .action((directory: string, flags: BackupFlags) => backup(directory, flags));
+  program
+    .command("restore <directory>")
+    .description("put a backup into a new data directory; run again to finish what was interrupted")
+    .addOption(dataDirOption())
+    .addOption(keyringOption())
+    .option("--keys <file>", "take the wrapped keys from this file, of another backup")
+    .action((directory: string, flags: RestoreFlags) => restore(directory, flags));
+  program
+    .command("verify")
+    .description("open every record under the present keys, and name what does not open")
+    .addOption(dataDirOption())
+    .addOption(keyringOption())
+    .option("--backup <directory>", "open what is in this backup instead")
+    .option("--keys <file>", "with --backup: take the wrapped keys from this file, of another backup")
+    .action(async (flags: VerifyFlags) => exitWith(await verify(flags)));
+}
+
+function names(program: Command): string {
+  const all = program.commands.map((command) => command.name());
+  return `${all.slice(0, -1).join(", ")} and ${all.at(-1) ?? ""}`;
 }
 
 /** From the package's own manifest, wherever the bundler put this file. */

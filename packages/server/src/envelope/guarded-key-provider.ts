@@ -7,6 +7,8 @@ import { KeyProviderError, type KeyProvider, type MasterKeys, type Wrap, type Wr
 
 /** A provider bounds its calls itself, and knows better why one failed; this is for one that does not. In milliseconds. */
 const TIMEOUT_MILLISECONDS = 10_000;
+/** Rotating is a wish that some providers fulfil in their own time. In milliseconds. */
+const ROTATE_MILLISECONDS = 60_000;
 /** How long a failure is told again without asking, in milliseconds: so soon is a recovery noticed. */
 const REST_MILLISECONDS = 1_000;
 
@@ -47,7 +49,11 @@ export class GuardedKeyProvider implements KeyProvider {
     this.id = provider.id;
     this.kind = provider.id.slice(0, Math.max(provider.id.indexOf(":"), 0)) || "other";
     const { masterKeys } = provider;
-    if (masterKeys) this.masterKeys = { ...masterKeys, rotate: () => this.#call("rotate", () => masterKeys.rotate()) };
+    if (masterKeys)
+      this.masterKeys = {
+        ...masterKeys,
+        rotate: () => this.#call("rotate", () => masterKeys.rotate(), ROTATE_MILLISECONDS),
+      };
   }
 
   currentVersion(): Promise<number> {
@@ -82,13 +88,13 @@ export class GuardedKeyProvider implements KeyProvider {
   }
 
   /** @throws {KeyProviderError} whatever the provider threw. */
-  async #call<T>(operation: KeyProviderOperation, work: () => Promise<T>): Promise<T> {
+  async #call<T>(operation: KeyProviderOperation, work: () => Promise<T>, timeout = this.#timeout): Promise<T> {
     const started = performance.now();
     if (this.#failed !== null && started - this.#failed.at < this.#rest) throw this.#failed.error;
     const observe = (outcome: "ok" | "unavailable" | "refused" | "failed") =>
       this.#observe?.(this.kind, operation, outcome, (performance.now() - started) / 1_000);
     try {
-      const result = await withTimeout(work(), this.#timeout, this.id);
+      const result = await withTimeout(work(), timeout, this.id);
       this.#failed = null;
       observe("ok");
       return result;

@@ -5,7 +5,7 @@ import { GuardedKeyProvider, type GuardOptions } from "./guarded-key-provider.js
 import { KeyProviderError, type KeyProvider } from "./key-provider.js";
 
 /** Where the id of the active provider is kept, so that all servers on a database agree on it. */
-const SETTING = "key_provider";
+export const ACTIVE_PROVIDER_SETTING = "key_provider";
 
 export class KeyProviders {
   readonly #settings: Pick<Directory, "getSetting" | "setSetting">;
@@ -28,6 +28,14 @@ export class KeyProviders {
     this.#settings = settings;
   }
 
+  /** For who only unwraps: nothing is kept of which provider is active. */
+  static forUnwrapping(providers: readonly KeyProvider[]): KeyProviders {
+    return new KeyProviders(providers, {
+      getSetting: () => Promise.resolve(null),
+      setSetting: () => Promise.resolve(),
+    });
+  }
+
   /** Those that are configured, in their order. */
   all(): GuardedKeyProvider[] {
     return [...this.#providers.values()];
@@ -39,7 +47,7 @@ export class KeyProviders {
 
   /** The id of the provider that wraps new keys; it may be one that this server is not configured with. */
   async activeId(): Promise<string> {
-    return (await this.#settings.getSetting(SETTING)) ?? this.#first.id;
+    return (await this.#settings.getSetting(ACTIVE_PROVIDER_SETTING)) ?? this.#first.id;
   }
 
   /** @throws {KeyProviderError} when this server is not configured with it. */
@@ -49,7 +57,7 @@ export class KeyProviders {
 
   /** Makes another provider wrap all new keys, of this server and of the others on its database. */
   async activate(provider: GuardedKeyProvider): Promise<void> {
-    await this.#settings.setSetting(SETTING, provider.id);
+    await this.#settings.setSetting(ACTIVE_PROVIDER_SETTING, provider.id);
   }
 
   /** @throws {KeyProviderError} when this server is not configured with it. */

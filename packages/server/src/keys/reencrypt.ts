@@ -90,7 +90,11 @@ async function save(keys: KeyDirectory, progress: Reencryption): Promise<Reencry
  * A data key is retired in a commit, after which no write under it can be committed; and a whole pass that began later has
  * found nothing under it. So nothing is, and nothing will be.
  */
-async function deleteUnused({ keys, storeKeys, maintenance }: ReencryptServices, ref: StoreRef, target: number): Promise<void> {
+async function deleteUnused(
+  { keys, storeKeys, maintenance }: ReencryptServices,
+  ref: StoreRef,
+  target: number,
+): Promise<void> {
   const { project, store } = ref;
   for (const { purpose, version, state } of await keys.wrappedKeys(project, store)) {
     if (purpose === "data" && state === "retired" && version < target) await keys.deleteDataKey(ref, version);

@@ -4,12 +4,14 @@ import type { Directory } from "./directory.js";
 import type { KeyDirectory } from "./key-directory.js";
 import type { MaintenanceStore } from "./maintenance.js";
 import type { RecordStore } from "./record-store.js";
+import type { Restoration } from "./restoration.js";
 
 export interface Database {
   records: RecordStore;
   directory: Directory;
   keys: KeyDirectory;
   maintenance: MaintenanceStore;
+  restoration: Restoration;
   /** Resolves when the database answers (readiness). @throws {StorageError} */
   check(): Promise<void>;
   /** Waits for the writes under way, then closes. Calls made afterwards throw StorageError. */
@@ -21,5 +23,19 @@ export class NewerDatabaseError extends Error {
   override name = "NewerDatabaseError";
   constructor() {
     super("This database was made by a newer version of Tacenda. Start that version or a newer one.");
+  }
+}
+
+/** The database was made by an older program, and whoever only reads it must not change it. */
+export class OlderDatabaseError extends Error {
+  override name = "OlderDatabaseError";
+  /** It has no tables yet. */
+  readonly isNew: boolean;
+  constructor(isNew: boolean) {
+    super(
+      "This database was made by an older version of Tacenda. Start this version of the server on it once, which brings it " +
+        "up to date, or use the version that serves it.",
+    );
+    this.isNew = isNew;
   }
 }

@@ -3,7 +3,7 @@
 import { sql, type Kysely } from "kysely";
 import { Migrator, type Migration } from "kysely/migration";
 
-import { NewerDatabaseError } from "./database.js";
+import { NewerDatabaseError, OlderDatabaseError } from "./database.js";
 import type { Schema } from "./schema.js";
 
 /** How a dialect spells what the tables are made of. */
@@ -17,28 +17,44 @@ export interface SqlTypes {
   clusteredOptions: string;
 }
 
+const MIGRATIONS: Readonly<Record<string, (types: SqlTypes) => Migration>> = {
+  "0001_foundation": foundation,
+  "0002_bounded_purges": boundedPurges,
+  "0003_expiry": () => EXPIRY,
+  "0004_key_lifecycle": keyLifecycle,
+};
+
+/** Names of the states that the tables have been in, the present one last. */
+export const SCHEMAS: readonly string[] = Object.keys(MIGRATIONS);
+
 /**
  * Brings the tables up to date, in one transaction.
  * @throws {NewerDatabaseError} when a migration was run that this program does not know; nothing is changed.
  */
 export async function migrate(db: Kysely<Schema>, types: SqlTypes): Promise<void> {
-  const migrations = {
-    "0001_foundation": foundation(types),
-    "0002_bounded_purges": boundedPurges(types),
-    "0003_expiry": EXPIRY,
-    "0004_key_lifecycle": keyLifecycle(types),
-  };
-  await refuseNewer(db, Object.keys(migrations));
+  await appliedMigrations(db);
+  const migrations = Object.fromEntries(Object.entries(MIGRATIONS).map(([name, make]) => [name, make(types)]));
   const migrator = new Migrator({ db, provider: { getMigrations: () => Promise.resolve(migrations) } });
   const { error } = await migrator.migrateToLatest();
   if (error !== undefined) throw error instanceof Error ? error : new Error("A migration failed.", { cause: error });
 }
 
-async function refuseNewer(db: Kysely<Schema>, known: string[]): Promise<void> {
+/**
+ * Checks that the tables are those of this program, and changes nothing.
+ * @throws {NewerDatabaseError | OlderDatabaseError} when they are not.
+ */
+export async function checkSchema(db: Kysely<Schema>): Promise<void> {
+  const applied = await appliedMigrations(db);
+  if (applied.length < SCHEMAS.length) throw new OlderDatabaseError(applied.length === 0);
+}
+
+/** @throws {NewerDatabaseError} */
+async function appliedMigrations(db: Kysely<Schema>): Promise<string[]> {
   const tables = await db.introspection.getTables({ withInternalKyselyTables: true });
-  if (!tables.some((table) => table.name === "kysely_migration")) return;
+  if (!tables.some((table) => table.name === "kysely_migration")) return [];
   const { rows } = await sql<{ name: string }>`select name from kysely_migration`.execute(db);
-  if (rows.some(({ name }) => !known.includes(name))) throw new NewerDatabaseError();
+  if (rows.some(({ name }) => !SCHEMAS.includes(name))) throw new NewerDatabaseError();
+  return rows.map(({ name }) => name);
 }
 
 /** Projects, stores, keys, records, secret checks, tokens, grants, leases, settings. */

@@ -12,6 +12,13 @@ export interface RecordRef {
   id: Uint8Array;
 }
 
+/** The order of records by project, store and id: negative when `a` comes first, 0 when they are the same. */
+export function compareRefs(a: RecordRef, b: RecordRef): number {
+  if (a.project !== b.project) return a.project < b.project ? -1 : 1;
+  if (a.store !== b.store) return a.store < b.store ? -1 : 1;
+  return Buffer.compare(a.id, b.id);
+}
+
 /** Which version of which record; the current one when none is named. */
 export interface ReadRef extends RecordRef {
   version?: number;

@@ -8,6 +8,7 @@ import { read, type SqlEngine } from "./sql-engine.js";
 import { SqlKeyDirectory } from "./sql-key-directory.js";
 import { SqlMaintenanceStore } from "./sql-maintenance.js";
 import { SqlRecordStore } from "./sql-record-store.js";
+import { SqlRestoration } from "./sql-restoration.js";
 import { WriteQueue } from "./write-queue.js";
 
 /**
@@ -27,6 +28,7 @@ export async function createDatabase(engine: SqlEngine): Promise<Database> {
     directory: new SqlDirectory(engine, queue),
     keys: new SqlKeyDirectory(engine, queue),
     maintenance: new SqlMaintenanceStore(engine, queue),
+    restoration: new SqlRestoration(engine, queue),
     async check() {
       await read(engine, (db) => db.selectFrom("settings").select("name").limit(1).execute());
     },

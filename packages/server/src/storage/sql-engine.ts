@@ -26,7 +26,10 @@ export interface SqlEngine {
 }
 
 /** Runs `query` on the reader. @throws {StorageError} */
-export async function read<T>(engine: SqlEngine, query: (db: Kysely<Schema>) => Promise<T>): Promise<T> {
+export async function read<T>(
+  engine: Pick<SqlEngine, "reader" | "toStorageError">,
+  query: (db: Kysely<Schema>) => Promise<T>,
+): Promise<T> {
   try {
     return await query(engine.reader);
   } catch (error) {

@@ -4,7 +4,7 @@ import { MAX_VERSION } from "@tacenda/protocol";
 import type { CompiledQuery, Kysely, Transaction } from "kysely";
 
 import { prepare, type Prepared, type Slot } from "./prepared.js";
-import { StaleKeyError, type CommitResult, type RecordRef, type WriteOperation } from "./record-store.js";
+import { StaleKeyError, compareRefs, type CommitResult, type RecordRef, type WriteOperation } from "./record-store.js";
 import type { Schema } from "./schema.js";
 import { VersionPurge, type Budget } from "./version-purge.js";
 
@@ -118,12 +118,6 @@ function checkOperation({ expect, next, write, keepVersions }: WriteOperation): 
   if (!Number.isSafeInteger(keepVersions) || keepVersions < 1) {
     throw new RangeError("A record keeps at least one version.");
   }
-}
-
-function compareRefs(a: RecordRef, b: RecordRef): number {
-  if (a.project !== b.project) return a.project < b.project ? -1 : 1;
-  if (a.store !== b.store) return a.store < b.store ? -1 : 1;
-  return Buffer.compare(a.id, b.id);
 }
 
 function isExpected(current: CurrentRow | undefined, expect: WriteOperation["expect"]): boolean {

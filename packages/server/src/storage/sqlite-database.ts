@@ -9,8 +9,10 @@ import { Kysely } from "kysely";
 import type { Database } from "./database.js";
 import { StorageError, StorageFullError } from "./record-store.js";
 import type { Schema } from "./schema.js";
+import type { Snapshot } from "./snapshot.js";
 import { BUSY_TIMEOUT } from "./sqlite-connection.js";
 import { createDatabase } from "./sql-database.js";
+import { createSnapshot } from "./sql-snapshot.js";
 import { sqliteDialect } from "./sqlite-dialect.js";
 
 /** The database behind two connections to one file, which it closes in the end. @throws as openSqlite does */
@@ -36,6 +38,17 @@ export async function createSqliteDatabase(
       reader.close();
       writer.close();
     },
+  });
+}
+
+/** A snapshot on a connection of its own, which it closes in the end. @throws as openSqliteSnapshot does */
+export async function createSqliteSnapshot(connection: BetterSqlite3.Database): Promise<Snapshot> {
+  return await createSnapshot({
+    reader: new Kysely<Schema>({ dialect: sqliteDialect(connection) }),
+    // In WAL mode a transaction sees what was committed before its first read, and holds no writer up.
+    begin: () => void connection.exec("begin"),
+    toStorageError,
+    close: () => void connection.close(),
   });
 }
 

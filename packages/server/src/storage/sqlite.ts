@@ -1,8 +1,9 @@
 /** The embedded database: the SQL storage on one SQLite file, by one connection that writes and one that reads. */
 
 import type { Database } from "./database.js";
+import type { Snapshot } from "./snapshot.js";
 import { openConnection } from "./sqlite-connection.js";
-import { createSqliteDatabase } from "./sqlite-database.js";
+import { createSqliteDatabase, createSqliteSnapshot } from "./sqlite-database.js";
 
 /**
  * Opens the database in `file`, making it or bringing it up to date as needed.
@@ -17,4 +18,14 @@ export async function openSqlite(file: string): Promise<Database> {
     writer.close();
     throw error;
   }
+}
+
+/**
+ * Opens the database in `file`, which must exist, as it is now. It stays so for the snapshot, whatever others write; until
+ * it is closed, what they write piles up in the file's log. Others may use the file, and nothing in it is changed.
+ * @throws {NewerDatabaseError | OlderDatabaseError} when its tables are not those of this program.
+ * @throws {StorageError} when it cannot be opened.
+ */
+export async function openSqliteSnapshot(file: string): Promise<Snapshot> {
+  return await createSqliteSnapshot(openConnection(file, "reader"));
 }

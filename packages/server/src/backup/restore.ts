@@ -1,0 +1,151 @@
+/** Puts a backup into an empty database, or finishes what was begun; spec/envelope.md § Restoring. */
+
+import { ACTIVE_PROVIDER_SETTING, type KeyProviders } from "../envelope/key-providers.js";
+import type { Database } from "../storage/database.js";
+import type { PortableRow } from "../storage/portable.js";
+import type { RecordSummary } from "../storage/snapshot.js";
+import { RESTORE_MARK, type RestoredRow } from "../storage/restoration.js";
+import { BackupError } from "./errors.js";
+import type { RowType } from "./format.js";
+import type { Backup } from "./open-backup.js";
+import { Progress, placeOf, type StoreRef } from "./source.js";
+import { describeKey, tryKeys } from "./store-keys.js";
+
+/** What one commit puts back: rows, and no more once they make up so many bytes. */
+const BATCH_ROWS = 500;
+const BATCH_BYTES = 1_048_576;
+/** What a row takes beside its body, in bytes, roughly. */
+const ROW_BYTES = 200;
+/** Order and number of the rows below. Whoever changes either counts this up. */
+const SEQUENCE = 1;
+
+/** How far a restore has come, and of what. */
+interface Mark {
+  sequence: number;
+  records: string;
+  keys: string;
+  /** Rows that are in the database. */
+  rows: number;
+}
+
+export interface RestoreOptions {
+  backup: Backup;
+  database: Database;
+  /** When the restore began, milliseconds since the epoch. */
+  now: number;
+  onProgress?: ((done: number, total: number) => void) | undefined;
+}
+
+export interface RestoreSummary {
+  stores: number;
+  records: number;
+  versions: number;
+}
+
+/**
+ * Checks that every key of the backup opens. A restore does this before it writes anything.
+ * @throws {BackupError} naming the first key that does not, or both providers when it is another one.
+ * @throws {KeyProviderError} when the provider cannot be reached.
+ */
+export async function requireKeys({ keys }: Backup, providers: KeyProviders): Promise<void> {
+  const [fault] = await tryKeys(keys, providers);
+  if (fault === undefined) return;
+  throw new BackupError(
+    `Nothing was restored, for the ${describeKey(fault.key)} (wrapped under master-key version ` +
+      `${fault.key.master_version}) does not open: ${fault.reason}`,
+  );
+}
+
+/**
+ * Restores the backup. Each batch and how far it goes are committed together, so that the same call goes on where an
+ * interrupted one stopped.
+ * @throws {BackupError} when the database holds anything but this very restore, interrupted; it is left as it is.
+ * @throws {StorageError}
+ */
+export async function restoreBackup(options: RestoreOptions): Promise<RestoreSummary> {
+  const { backup, database, onProgress } = options;
+  const mark: Mark = { sequence: SEQUENCE, ...backup.digests, rows: 0 };
+  const done = await rowsDone(database, mark);
+  if (done === 0) await database.restoration.commit([], JSON.stringify(mark));
+
+  const summary: RestoreSummary = { stores: backup.stores.length, records: 0, versions: 0 };
+  const progress = new Progress(backup.stores);
+  let batch: RestoredRow[] = [];
+  let bytes = 0;
+  for await (const { row, body, record } of sequence(options)) {
+    mark.rows++;
+    if (record !== undefined) {
+      if (++summary.records % 100 === 0) onProgress?.(progress.at(record), progress.total);
+    } else if (body !== undefined) {
+      summary.versions++;
+    }
+    if (mark.rows <= done) continue;
+    batch.push(row);
+    bytes += ROW_BYTES + (body?.length ?? 0);
+    if (batch.length < BATCH_ROWS && bytes < BATCH_BYTES) continue;
+    await database.restoration.commit(batch, JSON.stringify(mark));
+    batch = [];
+    bytes = 0;
+  }
+  await database.restoration.commit(batch, null);
+  return summary;
+}
+
+/** How many rows an interrupted restore has put back; 0 when the database is empty. */
+async function rowsDone({ directory, restoration }: Database, mark: Mark): Promise<number> {
+  const text = await directory.getSetting(RESTORE_MARK);
+  if (text === null) {
+    if (await restoration.isEmpty()) return 0;
+    throw new BackupError(
+      "There is a database in this data directory already. Restore into a new one: choose another --data-dir.",
+    );
+  }
+  const found = JSON.parse(text) as Mark;
+  if (found.sequence === mark.sequence && found.records === mark.records && found.keys === mark.keys) return found.rows;
+  throw new BackupError(
+    "Another backup, or this one with other keys, is half restored in this data directory. Finish that restore, or choose another --data-dir.",
+  );
+}
+
+interface Step {
+  row: RestoredRow;
+  /** When it is a record, and not one of its versions. */
+  record?: RecordSummary;
+  /** When it is a version. */
+  body?: Uint8Array;
+}
+
+/** All rows of the backup in an order that depends on nothing but its files. */
+async function* sequence({ backup, now }: RestoreOptions): AsyncGenerator<Step> {
+  for await (const { record, bodies } of backup.records()) {
+    const { versions, ...columns } = record;
+    const { project, store, record_id } = record;
+    yield { row: { table: "records", as: "row", row: columns }, record };
+    let index = 0;
+    for await (const body of bodies()) {
+      const row = { project, store, record_id, ...versions[index++], body };
+      yield { row: { table: "record_versions", as: "row", row }, body };
+    }
+  }
+  const destroyed = new Set(backup.destroyed.map(placeOf));
+  for await (const { type, row } of backup.rows()) {
+    const store = storeOf(type, row);
+    // Where it is restored to, other providers may be configured.
+    if (type === "settings" && Object.values(row).includes(ACTIVE_PROVIDER_SETTING)) continue;
+    const isDestroyed = store !== null && destroyed.has(placeOf(store));
+    if (isDestroyed && type !== "stores") continue;
+    yield { row: { table: type, as: "row", row: isDestroyed ? { ...row, destroyed_at: now } : row } };
+  }
+  for (const key of backup.keys) yield { row: { table: "store_keys", as: "row", row: { ...key } } };
+  // A token may come before the one that minted it.
+  for await (const { type, row } of backup.rows()) {
+    const { minted_by: mintedBy } = row;
+    if (type === "tokens" && mintedBy !== null) yield { row: { table: type, as: "reference", row } };
+  }
+}
+
+/** The store that a row is, or is of; null when it is of none. */
+function storeOf(type: RowType, { project, store, id }: PortableRow): StoreRef | null {
+  const name = type === "stores" ? id : store;
+  return typeof project === "string" && typeof name === "string" ? { project, store: name } : null;
+}

@@ -1,0 +1,81 @@
+/** Where records are read from, in one order whatever it is: a database as it is now, or a backup's files. */
+
+import type { KeyRow } from "../storage/portable.js";
+import type { RecordSummary, Snapshot } from "../storage/snapshot.js";
+
+/** A store by its names. */
+export interface StoreRef {
+  project: string;
+  store: string;
+}
+
+export interface SourceRecord {
+  record: RecordSummary;
+  /** The bodies of its versions in their order; once, and before the next record. */
+  bodies: () => AsyncGenerator<Uint8Array>;
+}
+
+export interface RecordSource {
+  /** Stores that are not destroyed, in the order of their records. */
+  readonly stores: readonly StoreRef[];
+  /** Every wrapped key. Stores and keys are held in memory, records are not. */
+  readonly keys: readonly KeyRow[];
+  /** All records, ordered by project, store and id. */
+  records(): AsyncGenerator<SourceRecord>;
+}
+
+/** The name of a store in messages and maps. */
+export function placeOf({ project, store }: StoreRef): string {
+  return `${project}/${store}`;
+}
+
+/** What a snapshot holds. @throws {StorageError} */
+export async function snapshotSource(snapshot: Snapshot): Promise<RecordSource> {
+  const keys: KeyRow[] = [];
+  for await (const key of snapshot.rows("store_keys")) keys.push(key);
+  const stores: StoreRef[] = [];
+  for await (const row of snapshot.rows("stores")) {
+    if (row.destroyed_at === null) stores.push({ project: row.project, store: row.id });
+  }
+  stores.sort(compareStores);
+  return { stores, keys, records: () => snapshotRecords(snapshot, stores) };
+}
+
+/** The order of records, as far as their stores decide it. */
+export function compareStores(a: StoreRef, b: StoreRef): number {
+  if (a.project !== b.project) return a.project < b.project ? -1 : 1;
+  return a.store < b.store ? -1 : Number(a.store > b.store);
+}
+
+async function* snapshotRecords(snapshot: Snapshot, stores: readonly StoreRef[]): AsyncGenerator<SourceRecord> {
+  for (const { project, store } of stores) {
+    for await (const record of snapshot.records(project, store)) {
+      yield { record, bodies: () => snapshotBodies(snapshot, record) };
+    }
+  }
+}
+
+async function* snapshotBodies(snapshot: Snapshot, record: RecordSummary): AsyncGenerator<Uint8Array> {
+  for (const { version } of record.versions) {
+    yield await snapshot.body(record, version);
+  }
+}
+
+/** How far the records of some stores have been read. Ids are hashes, so a place among them tells how many come before. */
+export class Progress {
+  readonly #stores: ReadonlyMap<string, number>;
+
+  constructor(stores: readonly StoreRef[]) {
+    this.#stores = new Map(stores.map((store, index) => [placeOf(store), index]));
+  }
+
+  /** 0 to `total`; stores count alike, whatever is in them. */
+  at(record: Pick<RecordSummary, "project" | "store" | "record_id">): number {
+    const [first = 0, second = 0] = record.record_id;
+    return (this.#stores.get(placeOf(record)) ?? 0) + (first * 256 + second) / 65_536;
+  }
+
+  get total(): number {
+    return this.#stores.size;
+  }
+}

@@ -1,0 +1,45 @@
+/** `tacenda-server backup`: writes a backup while a server runs on the data directory, or none; spec/envelope.md § Backups. */
+
+import { relative, resolve, sep } from "node:path";
+
+import { explained, openBackupDirectory } from "../backup/backup-directory.js";
+import { writeBackup } from "../backup/write-backup.js";
+import { openDataSnapshot } from "../data-directory.js";
+import { InvalidOptionError } from "../startup-error.js";
+import { startProgress } from "./progress.js";
+
+export interface BackupFlags {
+  dataDir: string;
+}
+
+export async function backup(target: string, { dataDir }: BackupFlags): Promise<void> {
+  if (isWithin(resolve(target), resolve(dataDir))) {
+    throw new InvalidOptionError("A backup inside the data directory is lost with it. Choose a directory elsewhere.");
+  }
+  const takenAt = new Date();
+  const snapshot = await openDataSnapshot(dataDir);
+  const progress = startProgress("backing up");
+  try {
+    const directory = await openBackupDirectory(target);
+    try {
+      const onProgress = (done: number, total: number) => progress.update(done, total);
+      const summary = await explained(resolve(target), () => writeBackup({ snapshot, takenAt, directory, onProgress }));
+      progress.stop();
+      const { stores, records, versions, kept } = summary;
+      process.stdout.write(
+        `Backed up ${stores} stores, ${records} records, ${versions} versions, as of ${takenAt.toISOString()}, to ${resolve(target)}\n` +
+          (kept > 0 ? `Of these, ${kept} records were there from a run that was interrupted.\n` : ""),
+      );
+    } finally {
+      await directory.close();
+    }
+  } finally {
+    progress.stop();
+    snapshot.close();
+  }
+}
+
+function isWithin(path: string, folder: string): boolean {
+  const way = relative(folder, path);
+  return way === "" || !(way === ".." || way.startsWith(`..${sep}`) || resolve(way) === way);
+}

@@ -1,0 +1,22 @@
+/** One committed state of a database, to be read for as long as it takes while others write. No route can reach it. */
+
+import type { AdministrationTable, KeysTable, RecordRow, VersionRow } from "./portable.js";
+import type { Schema } from "./schema.js";
+
+/** A record and its kept versions, the oldest first, all but their bodies. */
+export interface RecordSummary extends RecordRow {
+  versions: readonly VersionRow[];
+}
+
+/** Every call throws StorageError when the database fails. Scans hold a bounded number of rows at a time. */
+export interface Snapshot {
+  /** Name of the last migration that made the tables. */
+  readonly schema: string;
+  /** All rows of a table, in the order of its key. */
+  rows<Name extends AdministrationTable | KeysTable>(table: Name): AsyncGenerator<Schema[Name]>;
+  /** The records of a store in the order of their ids. What is not kept any more is left out. */
+  records(project: string, store: string): AsyncGenerator<RecordSummary>;
+  /** The body of a version that `records` named. */
+  body(record: RecordRow, version: number): Promise<Uint8Array>;
+  close(): void;
+}

@@ -1,0 +1,114 @@
+/** Inserts the rows of a backup; restoration.ts says what each call promises. */
+
+import { sql, type Kysely, type Transaction } from "kysely";
+
+import { ADMINISTRATION, KEYS, RECORD, VERSION_COLUMNS, type PortableRow } from "./portable.js";
+import { prepare, type Prepared } from "./prepared.js";
+import { RESTORE_MARK, type RestoredRow, type Restoration } from "./restoration.js";
+import type { Schema } from "./schema.js";
+import { read, type SqlEngine } from "./sql-engine.js";
+import type { WriteQueue } from "./write-queue.js";
+
+interface Table {
+  key: readonly string[];
+  columns: readonly string[];
+  selfReference?: string;
+}
+
+const ADMINISTRATION_AND_KEYS: Readonly<Record<string, Omit<Table, "columns"> & { columns: object }>> = {
+  ...ADMINISTRATION,
+  ...KEYS,
+  records: RECORD,
+};
+
+const TABLES: Readonly<Record<string, Table>> = {
+  ...Object.fromEntries(
+    Object.entries(ADMINISTRATION_AND_KEYS).map(([name, table]) => [
+      name,
+      { ...table, columns: Object.keys(table.columns) },
+    ]),
+  ),
+  record_versions: {
+    key: [...RECORD.key, "version"],
+    columns: [...RECORD.key, ...VERSION_COLUMNS, "body"],
+  },
+};
+
+/** The same tables with columns of any name: theirs are data here. */
+type AnyDatabase = Kysely<Record<string, Record<string, PortableRow[string]>>>;
+
+export class SqlRestoration implements Restoration {
+  readonly #engine: SqlEngine;
+  readonly #queue: WriteQueue;
+  readonly #inserts = new Map<string, Prepared<PortableRow, unknown>>();
+
+  constructor(engine: SqlEngine, queue: WriteQueue) {
+    this.#engine = engine;
+    this.#queue = queue;
+  }
+
+  async isEmpty(): Promise<boolean> {
+    for (const name of Object.keys(TABLES)) {
+      const found = await read(this.#engine, (db) =>
+        (db as unknown as AnyDatabase).selectFrom(name).select(sql.lit(1).as("one")).limit(1).execute(),
+      );
+      if (found.length > 0) return false;
+    }
+    return true;
+  }
+
+  async commit(rows: readonly RestoredRow[], mark: string | null): Promise<void> {
+    await this.#queue.run(async (transaction) => {
+      for (const { table, as, row } of rows) {
+        if (as === "row") await transaction.executeQuery(this.#insert(table)(row));
+        else await setReference(transaction, table, row);
+      }
+      await note(transaction, mark);
+    });
+  }
+
+  #insert(name: string): Prepared<PortableRow, unknown> {
+    let insert = this.#inserts.get(name);
+    if (insert === undefined) {
+      const { columns, selfReference } = tableOf(name);
+      insert = prepare((slot) => {
+        const valueOf = (column: string) => slot((row) => (column === selfReference ? null : (row[column] ?? null)));
+        const values = Object.fromEntries(columns.map((column) => [column, valueOf(column)] as const));
+        return anyTables(this.#engine.writer).insertInto(name).values(values);
+      });
+      this.#inserts.set(name, insert);
+    }
+    return insert;
+  }
+}
+
+async function setReference(transaction: Transaction<Schema>, name: string, row: PortableRow): Promise<void> {
+  const { key, selfReference = "" } = tableOf(name);
+  let query = anyTables(transaction)
+    .updateTable(name)
+    .set({ [selfReference]: row[selfReference] ?? null });
+  for (const column of key) query = query.where(column, "=", row[column] ?? null);
+  await query.execute();
+}
+
+async function note(transaction: Transaction<Schema>, mark: string | null): Promise<void> {
+  if (mark === null) {
+    await transaction.deleteFrom("settings").where("name", "=", RESTORE_MARK).execute();
+    return;
+  }
+  await transaction
+    .insertInto("settings")
+    .values({ name: RESTORE_MARK, value: mark })
+    .onConflict((conflict) => conflict.column("name").doUpdateSet({ value: mark }))
+    .execute();
+}
+
+function anyTables(db: Kysely<Schema>): AnyDatabase {
+  return db as unknown as AnyDatabase;
+}
+
+function tableOf(name: string): Table {
+  const table = TABLES[name];
+  if (table === undefined) throw new RangeError("There is no such table in a backup.");
+  return table;
+}
