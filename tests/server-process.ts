@@ -71,6 +71,36 @@ export async function spawnServer(options: ProcessOptions): Promise<ServerProces
   };
 }
 
+export interface CommandResult {
+  /** Null when a signal ended it. */
+  code: number | null;
+  /** Everything it wrote to stdout and stderr. */
+  output: string;
+}
+
+/**
+ * Runs a command of the program to its end, for instance `["verify", "--data-dir", DIR]`. It is killed when `until`
+ * resolves, or the test ends.
+ */
+export async function runCommand(
+  args: readonly string[],
+  { bin = SERVER_BIN, until }: { bin?: string; until?: (running: () => boolean) => Promise<void> } = {},
+): Promise<CommandResult> {
+  const child = spawn(process.execPath, [bin, ...args], {
+    stdio: ["ignore", "pipe", "pipe"],
+    env: { PATH: process.env.PATH },
+  });
+  const closed = once(child, "close");
+  onTestFinished(() => void child.kill("SIGKILL"));
+  let output = "";
+  child.stdout.setEncoding("utf8").on("data", (part: string) => (output += part));
+  child.stderr.setEncoding("utf8").on("data", (part: string) => (output += part));
+  await until?.(() => child.exitCode === null && child.signalCode === null);
+  if (until !== undefined) child.kill("SIGKILL");
+  const [code] = (await closed) as [number | null];
+  return { code, output };
+}
+
 async function listeningLine(
   child: ChildProcess,
   output: () => string,

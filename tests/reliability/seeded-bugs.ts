@@ -12,3 +12,9 @@ export const ACKNOWLEDGE_BEFORE_COMMIT: Edit = {
     "for (const job of group) (await job.run(transaction))();\n" +
     "        await new Promise((resolve) => setTimeout(resolve, 20));",
 };
+
+/** A backup reads one committed state after the other, as it comes to each part. */
+export const BACKUP_WITHOUT_SNAPSHOT: Edit = {
+  find: 'connection.exec("begin")',
+  replace: 'connection.exec("select 1")',
+};
