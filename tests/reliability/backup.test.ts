@@ -37,7 +37,7 @@ interface World {
 const storeOf = ({ url, secret }: Pick<World, "url" | "secret">, name = "kept") =>
   new Tacenda({ url, token: ROOT_TOKEN }).getStore(name, { secret, stretch: "store" });
 
-async function openWorld(bin: string): Promise<World> {
+async function openWorld(bin: string, ballast: number): Promise<World> {
   const folder = await freshFolder();
   const dataDir = join(folder, "data");
   const { url } = await spawnServer({ bin, dataDir, rootToken: ROOT_TOKEN });
@@ -46,8 +46,8 @@ async function openWorld(bin: string): Promise<World> {
   for (const id of ["kept", "doomed"]) await admin.stores.create(id);
   const world = { bin, folder, dataDir, keyring: join(dataDir, "keyring.json"), secret, url };
   await storeOf(world, "doomed").setValue("key", "value");
-  const names = Array.from({ length: BALLAST }, (_, index) => `ballast-${index}`);
-  for (let start = 0; start < BALLAST; start += 50) {
+  const names = Array.from({ length: ballast }, (_, index) => `ballast-${index}`);
+  for (let start = 0; start < ballast; start += 50) {
     const part = names.slice(start, start + 50);
     await storeOf(world).setValues(part.map((name) => [name, name.padEnd(BALLAST_BYTES, "=")] as const));
   }
@@ -144,7 +144,7 @@ async function restoreAndRead(world: World, target: string, before: Acknowledged
 
 describe(`a backup under ${WRITERS} writers`, () => {
   test(`killed ${KILLS} times, is restored elsewhere with all that was acknowledged`, { timeout: 60_000 }, async () => {
-    const world = await openWorld(SERVER_BIN);
+    const world = await openWorld(SERVER_BIN, BALLAST);
     const { folder, dataDir, keyring } = world;
     const target = join(folder, "backup");
     const before = await backUpUnderLoad(world, target, KILLS);
@@ -167,9 +167,7 @@ describe(`a backup under ${WRITERS} writers`, () => {
     for (const [args, sentence] of [
       [["restore", target, "--data-dir", elsewhere], `There is no keyring at ${join(elsewhere, "keyring.json")}`],
       [["restore", target, "--data-dir", elsewhere, "--keyring", other], "This is another keyring: it is local:"],
-      [["restore", target, "--data-dir", join(folder, "restored"), "--keyring", keyring], "uses this data directory"],
       [["restore", target, "--data-dir", join(folder, "other"), "--keyring", keyring], "There is a database in this"],
-      [["verify", "--data-dir", dataDir, "--keyring", other], "This is another keyring: it is local:"],
       [["backup", target, "--data-dir", dataDir], "holds a finished backup"],
       [
         ["backup", join(dataDir, "inside"), "--data-dir", dataDir],
@@ -197,7 +195,7 @@ describe(`a backup under ${WRITERS} writers`, () => {
   });
 
   test("this suite catches a backup that is not of one state", { timeout: 60_000 }, async () => {
-    const world = await openWorld(await seedServer(await freshFolder(), [BACKUP_WITHOUT_SNAPSHOT]));
+    const world = await openWorld(await seedServer(await freshFolder(), [BACKUP_WITHOUT_SNAPSHOT]), BALLAST / 2);
     const target = join(world.folder, "backup");
     const before = await backUpUnderLoad(world, target, 0);
     expect((await restoreAndRead(world, target, before)).join("\n")).toContain("are of two batches");

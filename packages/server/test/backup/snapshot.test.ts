@@ -3,15 +3,15 @@
 import { randomBytes } from "node:crypto";
 import { join } from "node:path";
 
+import BetterSqlite3 from "better-sqlite3";
 import { describe, expect, test } from "vitest";
 
-import { openRestoreDirectory, openDataSnapshot } from "../../src/data-directory.js";
+import { snapshotSource } from "../../src/backup/source.js";
+import { openDataSnapshot, openRestoreDirectory } from "../../src/data-directory.js";
 import { NewerDatabaseError, OlderDatabaseError } from "../../src/storage/database.js";
 import { openSqlite, openSqliteSnapshot } from "../../src/storage/sqlite.js";
-import BetterSqlite3 from "better-sqlite3";
 import { refTo, writeOf } from "../envelope/world.js";
 import { contentsOf, freshFolder, openWorld, SILENT } from "./world.js";
-import { snapshotSource } from "../../src/backup/source.js";
 
 describe("a snapshot", () => {
   test("does not see what is committed after it was opened, whichever parts of it were read before", async () => {
@@ -49,6 +49,22 @@ describe("a snapshot", () => {
     for await (const { name } of snapshot.rows("settings")) settings.add(name);
     snapshot.close();
     expect([records, versions, settings.size]).toEqual([604, 607, 1_101]);
+  });
+
+  test("leaves out versions that are not kept any more, although their rows wait to be purged", async () => {
+    const world = await openWorld();
+    world.raw.exec("update records set kept_from = 3 where version = 3");
+    const snapshot = await openSqliteSnapshot(world.file);
+    const kept = new Map<number, number[]>();
+    for await (const { version, versions } of snapshot.records("default", "user-tokens")) {
+      kept.set(
+        version,
+        versions.map((row) => row.version),
+      );
+    }
+    snapshot.close();
+    expect(kept.get(3)).toEqual([3]);
+    expect(kept.get(2)).toEqual([1, 2]);
   });
 
   test("is refused of tables of another version, which stay as they are", async () => {
