@@ -46,13 +46,13 @@ module.exports = {
       name: "storage-knows-no-keys",
       severity: "error",
       from: { path: "^packages/server/src/storage" },
-      to: { path: "^packages/server/src/(envelope|http|auth|cli)" },
+      to: { path: "^packages/server/src/(envelope|http|auth|cli|backup)" },
     },
     {
       name: "envelope-knows-no-sql",
       severity: "error",
       from: { path: "^packages/server/src/envelope" },
-      to: { path: "node_modules/(kysely|better-sqlite3)/|^packages/server/src/(http|auth|cli)" },
+      to: { path: "node_modules/(kysely|better-sqlite3)/|^packages/server/src/(http|auth|cli|backup)" },
     },
     {
       name: "independent-implementations",

@@ -87,6 +87,20 @@ export async function explained<T>(directory: string, work: () => Promise<T>): P
 
 async function claim(directory: string): Promise<{ release(): void }> {
   if (!existsSync(directory)) await makePrivateFolder(directory);
+  await refuseOthers(directory);
+  await chmod(directory, 0o700);
+  const lock = lockBackup(directory);
+  try {
+    // Another backup may have been finished since.
+    await refuseOthers(directory);
+    return lock;
+  } catch (error) {
+    lock.release();
+    throw error;
+  }
+}
+
+async function refuseOthers(directory: string): Promise<void> {
   const names = await readdir(directory);
   if (names.includes(RECORDS_FILE)) {
     throw new BackupError(`${directory} holds a finished backup. Choose another directory for a new one.`);
@@ -94,7 +108,9 @@ async function claim(directory: string): Promise<{ release(): void }> {
   if (names.some((name) => !OWN_FILES.test(name))) {
     throw new BackupError(`${directory} holds other things. Choose a new directory for the backup.`);
   }
-  await chmod(directory, 0o700);
+}
+
+function lockBackup(directory: string): { release(): void } {
   try {
     return lockDataDirectory(directory);
   } catch (error) {

@@ -152,6 +152,34 @@ describe("a backup that was cut off", () => {
   });
 });
 
+test("what is longer than what takes its place is cut off", async () => {
+  const folder = await freshFolder();
+  const world = await openWorld();
+  await backUp(world, join(folder, "whole"));
+  const bytes = await readFile(join(folder, "whole", "records.jsonl"));
+  const directory = await interruptedAt(folder, "long", Buffer.concat([bytes.subarray(0, 200), Buffer.alloc(50_000)]));
+  await writeFile(join(directory, "keys.jsonl.partial"), Buffer.alloc(50_000));
+  await backUp(world, directory);
+  expect(await backupContents(directory)).toEqual(await contentsOfDatabase(world));
+});
+
+test("a backup that was interrupted 64 times is given up, in words", async () => {
+  const folder = await freshFolder();
+  const world = await openWorld();
+  let directory = join(folder, "0");
+  await backUp(world, directory);
+  for (let run = 1; run < 64; run++) {
+    const bytes = await readFile(join(directory, "records.jsonl"));
+    directory = await interruptedAt(folder, String(run), bytes.subarray(0, bytes.indexOf('{"projects"')));
+    await world.records.commit([writeOf(refTo(randomBytes(32)), 1, randomBytes(80))]);
+    await backUp(world, directory);
+  }
+  expect(await backupContents(directory)).toEqual(await contentsOfDatabase(world));
+  const bytes = await readFile(join(directory, "records.jsonl"));
+  directory = await interruptedAt(folder, "last", bytes.subarray(0, -1));
+  await expect(backUp(world, directory)).rejects.toThrow("was interrupted 64 times. Delete it and begin anew");
+});
+
 describe("the directory", () => {
   test("and its files are their owner's alone, and nothing else is left in it", async () => {
     const folder = await freshFolder();
