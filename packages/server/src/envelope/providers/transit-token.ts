@@ -98,15 +98,17 @@ export class TransitToken {
 
   /** Looks the token up, or renews it, and comes back when a third of its time is left. */
   async #tend(token: string): Promise<void> {
-    let wait = RETRY;
+    let part = 2 / 3;
     try {
       const life = await this.#refresh(token);
       if (life === null || life.endsAt === Infinity) return;
-      wait = ((life.endsAt - Date.now()) * 2) / 3;
     } catch {
       // Not allowed to look itself up, or the server is away. Calls tell what is wrong; this only tries again.
-      if (this.#life) wait = Math.min(RETRY, (this.#life.endsAt - Date.now()) / 3);
+      part = 1 / 3;
     }
+    const left = this.#life === null ? 0 : this.#life.endsAt - Date.now();
+    // One that has ended is looked at seldom: only its replacement helps.
+    const wait = left > 0 ? left * part : RETRY;
     if (this.#isClosed || token !== this.#token) return;
     clearTimeout(this.#timer);
     this.#timer = setTimeout(() => void this.#tend(token), Math.min(Math.max(wait, SECOND / 2), DAY));

@@ -92,6 +92,17 @@ describe("renewal", () => {
     expect(calls("auth/token/renew-self")).toHaveLength(0);
   });
 
+  test("does not go on asking about a token that has ended", async () => {
+    const using = double.createToken({ policy, ttl: 2, renewable: false });
+    const provider = await open({ TACENDA_TRANSIT_TOKEN: using });
+    await provider.health();
+    await sleep(2500);
+    const before = double.seen.length;
+    await sleep(1500);
+    expect(double.seen.length - before).toBeLessThanOrEqual(1);
+    await expect(provider.health()).rejects.toThrow("the token has ended");
+  });
+
   test("stops when the provider is closed", async () => {
     const provider = await open({ TACENDA_TRANSIT_TOKEN: double.createToken({ policy, ttl: 2, renewable: true }) });
     await provider.health();
