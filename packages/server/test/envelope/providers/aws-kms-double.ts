@@ -6,8 +6,8 @@
  * - Protocol: AWS JSON 1.1, `X-Amz-Target: TrentService.*`; times in seconds, bytes in base64 (API, request and response syntax).
  * - Signatures (IAM, see aws-sigv4.ts): present, well-formed, over host and all x-amz-* headers, scoped to Region and service, within
  *   5 minutes, and verified by recomputation with the secret key.
- * - Errors: `__type` and message in the body. API has HTTP 400 for all client errors, 500 for KMSInternalException and
- *   KeyUnavailableException, 503 for DependencyTimeoutException. (The SDK's schema gives other numbers to some; it decides by name.)
+ * - Errors: `__type` and message in the body. HTTP 400 for client errors, 500 for KMSInternalException and KeyUnavailableException, 503 for
+ *   DependencyTimeoutException. For some the SDK's schema has 404 or 409 instead: nothing depends on it, for both sides go by names.
  * - "You must specify the same (an exact case-sensitive match) encryption context to decrypt the data" (SDK, DecryptRequest); what
  *   differs is InvalidCiphertextException: "the specified ciphertext, or additional authenticated data incorporated into the
  *   ciphertext, such as the encryption context, is corrupted, missing, or otherwise invalid" (SDK, errors). Order does not count.
@@ -26,7 +26,7 @@
  * - Policies: an action that is denied is AccessDeniedException before anything else is looked at; ReEncrypt needs "ReEncryptFrom …
  *   and ReEncryptTo" (SDK, ReEncryptCommand).
  *
- * Not known, and so not relied upon: the order of AWS's checks among each other, its messages, and what a second RotateKeyOnDemand
+ * Not known, and so not relied upon: the exact HTTP status of each client error, the order of AWS's checks among each other, its messages, and what a second RotateKeyOnDemand
  * does while one is under way (`requests` lets tests see that none is sent).
  */
 
