@@ -1,13 +1,13 @@
 /**
  * A double of AWS KMS at the level of the wire, for there is no AWS on a developer's machine. It is as faithful as its source, AWS's
  * documentation: "SDK" is the comments in node_modules/@aws-sdk/client-kms/dist-types, "Guide" the KMS Developer Guide, "API" the
- * KMS API Reference, "IAM" the IAM User Guide. What the same contract suite says of the real one is in docs/key-providers/aws-kms.md.
+ * KMS API Reference, "IAM" the IAM User Guide. Nobody has compared it with AWS itself yet: docs/key-providers/aws-kms.md says how to.
  *
  * - Protocol: AWS JSON 1.1, `X-Amz-Target: TrentService.*`; times in seconds, bytes in base64 (API, request and response syntax).
  * - Signatures (IAM, see aws-sigv4.ts): present, well-formed, over host and all x-amz-* headers, scoped to Region and service, within
  *   5 minutes, and verified by recomputation with the secret key.
- * - Errors: `__type` and message in the body. API has HTTP 400 for all client errors, 500 for KMSInternalException and
- *   KeyUnavailableException, 503 for DependencyTimeoutException. (The SDK's schema gives other numbers to some; it decides by name.)
+ * - Errors: `__type` and message in the body. HTTP 400 for client errors, 500 for KMSInternalException and KeyUnavailableException, 503 for
+ *   DependencyTimeoutException. For some the SDK's schema has 404 or 409 instead: nothing depends on it, for both sides go by names.
  * - "You must specify the same (an exact case-sensitive match) encryption context to decrypt the data" (SDK, DecryptRequest); what
  *   differs is InvalidCiphertextException: "the specified ciphertext, or additional authenticated data incorporated into the
  *   ciphertext, such as the encryption context, is corrupted, missing, or otherwise invalid" (SDK, errors). Order does not count.
@@ -23,11 +23,11 @@
  *   remain available for use in perpetuity to decrypt" (KMS Cryptographic Details, "Rotating key material").
  * - ListKeyRotations: "a list of completed key material rotations" unless asked for more, in pages with Truncated, NextMarker and
  *   Marker; "it might return fewer" than the limit (SDK, ListKeyRotationsRequest), and pages of two are the strictest of that.
- * - Policies: an action that is denied is AccessDeniedException before anything else is looked at; ReEncrypt needs "ReEncryptFrom …
+ * - Policies: an action that is denied is AccessDeniedException; ReEncrypt needs "ReEncryptFrom …
  *   and ReEncryptTo" (SDK, ReEncryptCommand).
  *
- * Not known, and so not relied upon: the order of AWS's checks among each other, its messages, and what a second RotateKeyOnDemand
- * does while one is under way (`requests` lets tests see that none is sent).
+ * Not known, and so not relied upon: the HTTP status of each client error, the order of AWS's checks among each other, its messages,
+ * and what a second RotateKeyOnDemand does while one is under way (`requests` lets tests see that none is sent).
  */
 
 import { randomUUID } from "node:crypto";

@@ -38,7 +38,7 @@ export function signatureFault(
   const stamp = headers["x-amz-date"] ?? "";
   const time = DATE.exec(stamp);
   const names = signedHeaders.split(";");
-  // "You must include the host header … and any x-amz-* headers in the request."
+  // What AWS wants signed in any case.
   const mustBeSigned = ["host", ...Object.keys(headers).filter((name) => name.startsWith("x-amz-"))];
   if (signature === "" || time === null || !mustBeSigned.every((name) => names.includes(name))) {
     return ["IncompleteSignatureException", "The request signature does not conform to AWS standards."];
