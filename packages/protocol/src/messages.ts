@@ -66,7 +66,7 @@ export interface WhoAmI {
 }
 
 /** A life of a master-key version: `damaged` if its key is there and cannot be used. */
-export type MasterKeyState = "enabled" | "retired" | "destroyed" | "damaged";
+type MasterKeyState = "enabled" | "retired" | "destroyed" | "damaged";
 
 export interface MasterKeyInfo {
   version: number;

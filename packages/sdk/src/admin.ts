@@ -2,6 +2,7 @@
 
 import {
   storePath,
+  type DestructionReceipt,
   type Grant,
   type MintedToken,
   type Project,
@@ -14,9 +15,21 @@ import { JsonApi } from "./http/json-api.js";
 import type { CallOptions } from "./http/record-api.js";
 import { Transport } from "./http/transport.js";
 import { checkId } from "./checks.js";
+import { Keys } from "./admin-keys.js";
 import { type ConnectionOptions, projectOf, transportOptions } from "./options.js";
 
-export type { CallOptions, ConnectionOptions, Grant, MintedToken, Project, Store, StoreSettings, TokenInfo };
+export type { KeyStatus, MasterKeyQuery, MasterKeyRef, StoreKeyStatus } from "./admin-keys.js";
+export type {
+  CallOptions,
+  ConnectionOptions,
+  DestructionReceipt,
+  Grant,
+  MintedToken,
+  Project,
+  Store,
+  StoreSettings,
+  TokenInfo,
+};
 
 /** Options of calls within a project. */
 export interface ProjectCallOptions extends CallOptions {
@@ -42,6 +55,7 @@ export class TacendaAdmin {
   readonly projects: Projects;
   readonly stores: Stores;
   readonly tokens: Tokens;
+  readonly keys: Keys;
 
   /** @throws {ConfigurationError} when the URL or the token is missing, or an option makes no sense. */
   constructor(options: ConnectionOptions = {}) {
@@ -50,6 +64,7 @@ export class TacendaAdmin {
     this.projects = new Projects(api);
     this.stores = new Stores(api, project);
     this.tokens = new Tokens(api, project);
+    this.keys = new Keys(api, project);
   }
 }
 
@@ -113,9 +128,13 @@ class Stores {
     return await this.#api.send<Store>("PATCH", this.#pathOf(id, options), body, options);
   }
 
-  /** Destroys the store. Nothing of it can be read again, and its id is never used again. @throws {StoreNotFoundError} */
-  async delete(id: string, options: ProjectCallOptions = {}): Promise<void> {
-    await this.#api.send("DELETE", this.#pathOf(id, options), undefined, options);
+  /**
+   * Destroys the store with its wrapped keys. Its id is never used again. The receipt says what is gone, and what would still
+   * open a backup of it.
+   * @throws {StoreNotFoundError}
+   */
+  async delete(id: string, options: ProjectCallOptions = {}): Promise<DestructionReceipt> {
+    return await this.#api.send<DestructionReceipt>("DELETE", this.#pathOf(id, options), undefined, options);
   }
 
   /**

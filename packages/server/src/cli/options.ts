@@ -2,7 +2,8 @@
 
 import { Command, InvalidArgumentError, Option } from "commander";
 
-import { DEFAULT_MAX_CONNECTIONS, type ServerOptions } from "../server.js";
+import { DEFAULT_KEY_GRACE, DEFAULT_KEY_TTL } from "../envelope/store-keys.js";
+import { DEFAULT_MAX_CONNECTIONS, MASTER_KEY_ROTATION, type ServerOptions } from "../server.js";
 
 const LOG_LEVELS = ["trace", "debug", "info", "warn", "error", "fatal", "silent"] as const;
 export type LogLevel = (typeof LOG_LEVELS)[number];
@@ -13,6 +14,11 @@ export interface ServeFlags {
   port: number;
   dataDir: string;
   keyring?: string;
+  keyProvider?: string[];
+  masterKeyRotation: number | null;
+  dataKeyRotation: number | null;
+  keyCacheTtl: number;
+  keyCacheGrace: number;
   metricsPort?: number;
   corsOrigin?: string;
   maxConnections: number;
@@ -20,10 +26,8 @@ export interface ServeFlags {
 }
 
 /** Which data directory. */
-export function dataDirOption(): Option {
-  return new Option("--data-dir <directory>", "where the database and the keyring are")
-    .env("TACENDA_DATA_DIR")
-    .default("./tacenda-data");
+export function dataDirOption(description = "where the database and the keyring are"): Option {
+  return new Option("--data-dir <directory>", description).env("TACENDA_DATA_DIR").default("./tacenda-data");
 }
 
 /** Which keyring. */
@@ -33,9 +37,19 @@ export function keyringOption(): Option {
   );
 }
 
+/** Which key providers. */
+export function keyProviderOption(): Option {
+  return new Option(
+    "--key-provider <uri>",
+    "where master keys are; several to move from one to another (default: local:, the keyring)",
+  )
+    .env("TACENDA_KEY_PROVIDER")
+    .argParser(several);
+}
+
 /** Adds the flags that `serve` and `dev` share. */
 export function addServeFlags(command: Command, defaultLogLevel: LogLevel): Command {
-  return command
+  return addKeyFlags(command)
     .addOption(new Option("--host <host>", "address to listen on").env("TACENDA_HOST").default("127.0.0.1"))
     .addOption(
       new Option("--port <port>", "port to listen on; 0 for any free one")
@@ -45,6 +59,7 @@ export function addServeFlags(command: Command, defaultLogLevel: LogLevel): Comm
     )
     .addOption(dataDirOption())
     .addOption(keyringOption())
+    .addOption(keyProviderOption())
     .addOption(
       new Option("--metrics-port <port>", "serve /metrics on this port of 127.0.0.1; off unless given")
         .env("TACENDA_METRICS_PORT")
@@ -69,14 +84,68 @@ export function addServeFlags(command: Command, defaultLogLevel: LogLevel): Comm
     );
 }
 
+/** Adds the flags that say how long keys are used. */
+function addKeyFlags(command: Command): Command {
+  return command
+    .addOption(
+      new Option("--master-key-rotation <time>", "rotate the master key when it is older, or off")
+        .env("TACENDA_MASTER_KEY_ROTATION")
+        .default(MASTER_KEY_ROTATION, "90d")
+        .argParser(period),
+    )
+    .addOption(
+      new Option("--data-key-rotation <time>", "give each store a new data key when it is older, or off")
+        .env("TACENDA_DATA_KEY_ROTATION")
+        .default(null, "off")
+        .argParser(period),
+    )
+    .addOption(
+      new Option("--key-cache-ttl <time>", "how long unwrapped store keys are used before they are loaded again")
+        .env("TACENDA_KEY_CACHE_TTL")
+        .default(DEFAULT_KEY_TTL, "5m")
+        .argParser(duration),
+    )
+    .addOption(
+      new Option("--key-cache-grace <time>", "how long after that reads go on while the key provider fails")
+        .env("TACENDA_KEY_CACHE_GRACE")
+        .default(DEFAULT_KEY_GRACE, "15m")
+        .argParser(duration),
+    );
+}
+
+const UNITS: Readonly<Record<string, number>> = { s: 1_000, m: 60_000, h: 3_600_000, d: 86_400_000 };
+
+/** Milliseconds of a duration such as `90d`, `12h`, `5m` or `0s`. */
+function duration(text: string): number {
+  const [, count, unit] = /^([0-9]{1,6})([smhd])$/.exec(text) ?? [];
+  const milliseconds = Number(count) * (UNITS[unit ?? ""] ?? NaN);
+  if (Number.isSafeInteger(milliseconds)) return milliseconds;
+  throw new InvalidArgumentError("It must be a number and a unit: 30s, 5m, 12h or 90d.");
+}
+
+function period(text: string): number | null {
+  if (text === "off") return null;
+  const milliseconds = duration(text);
+  if (milliseconds > 0) return milliseconds;
+  throw new InvalidArgumentError("It must be longer than nothing, or off.");
+}
+
+/** Collects the values of a repeated flag; a variable holds several with spaces between. */
+function several(text: string, before: readonly string[] | undefined): string[] {
+  return [...(before ?? []), ...text.split(/\s+/).filter((word) => word !== "")];
+}
+
 /** The options of the server that flags and environment name. */
 export function toServerOptions(flags: ServeFlags, rootToken: string | undefined): ServerOptions {
-  const { host, port, dataDir, keyring, metricsPort, corsOrigin, maxConnections } = flags;
+  const { host, port, dataDir, keyring, keyProvider, metricsPort, corsOrigin, maxConnections } = flags;
+  const { masterKeyRotation, dataKeyRotation, keyCacheTtl, keyCacheGrace } = flags;
   return {
     host,
     port,
     dataDir,
     maxConnections,
+    ...{ masterKeyRotation, dataKeyRotation, keyCacheTtl, keyCacheGrace },
+    ...(keyProvider !== undefined && { keyProviders: keyProvider }),
     ...(keyring !== undefined && { keyringFile: keyring }),
     ...(metricsPort !== undefined && { metricsPort }),
     ...(corsOrigin !== undefined && { corsOrigin }),
@@ -84,7 +153,7 @@ export function toServerOptions(flags: ServeFlags, rootToken: string | undefined
   };
 }
 
-function integer(least: number, most: number): (text: string) => number {
+export function integer(least: number, most: number): (text: string) => number {
   return (text) => {
     const value = /^[0-9]{1,9}$/.test(text) ? Number(text) : NaN;
     if (value >= least && value <= most) return value;

@@ -14,7 +14,8 @@ import { DataDirectoryLockedError } from "../storage/lock.js";
 import { StorageError } from "../storage/record-store.js";
 import { backup, type BackupFlags } from "./backup.js";
 import { dev, type DevFlags } from "./dev.js";
-import { addServeFlags, dataDirOption, keyringOption, type ServeFlags } from "./options.js";
+import { addKeysCommand } from "./keys.js";
+import { addServeFlags, dataDirOption, keyProviderOption, keyringOption, type ServeFlags } from "./options.js";
 import { restore, type RestoreFlags } from "./restore.js";
 import { serve } from "./serve.js";
 import { verify, type VerifyFlags } from "./verify.js";
@@ -42,7 +43,7 @@ it. TACENDA_ROOT_TOKEN (32 characters or more) overrides it while it is set.`;
 export async function runProgram(argv: readonly string[], environment: NodeJS.ProcessEnv): Promise<number> {
   let exitCode = 0;
   try {
-    await createProgram(environment["TACENDA_ROOT_TOKEN"], (code) => (exitCode = code)).parseAsync(argv);
+    await createProgram(environment, (code) => (exitCode = code)).parseAsync(argv);
     return exitCode;
   } catch (error) {
     // Commander has already said what is wrong.
@@ -52,7 +53,8 @@ export async function runProgram(argv: readonly string[], environment: NodeJS.Pr
   }
 }
 
-function createProgram(rootToken: string | undefined, exitWith: (code: number) => void): Command {
+function createProgram(environment: NodeJS.ProcessEnv, exitWith: (code: number) => void): Command {
+  const rootToken = environment["TACENDA_ROOT_TOKEN"];
   const program = new Command("tacenda-server")
     .description("Stores opaque, client-encrypted records and cannot enumerate them.")
     .version(packageVersion())
@@ -76,6 +78,7 @@ function createProgram(rootToken: string | undefined, exitWith: (code: number) =
     .option("--write-env <file>", "write the .env lines to this file instead, keeping its other lines and its secret")
     .action((flags: DevFlags) => dev(flags, rootToken));
   addBackupCommands(program, exitWith);
+  addKeysCommand(program, environment);
   addServeFlags(serveCommand, "info");
   addServeFlags(devCommand, "warn");
   program.addHelpText(
@@ -99,6 +102,7 @@ function addBackupCommands(program: Command, exitWith: (code: number) => void): 
     .description("put a backup into a new data directory; run again to finish what was interrupted")
     .addOption(dataDirOption())
     .addOption(keyringOption())
+    .addOption(keyProviderOption())
     .option("--keys <file>", "take the wrapped keys from this file, of another backup")
     .action((directory: string, flags: RestoreFlags) => restore(directory, flags));
   program
@@ -106,6 +110,7 @@ function addBackupCommands(program: Command, exitWith: (code: number) => void): 
     .description("open every record under the present keys, and name what does not open")
     .addOption(dataDirOption())
     .addOption(keyringOption())
+    .addOption(keyProviderOption())
     .option("--backup <directory>", "open what is in this backup instead")
     .option("--keys <file>", "with --backup: take the wrapped keys from this file, of another backup")
     .action(async (flags: VerifyFlags) => exitWith(await verify(flags)));

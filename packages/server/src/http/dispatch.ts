@@ -16,7 +16,7 @@ import { describeError, type Logger } from "../logger.js";
 import type { Metrics } from "../metrics.js";
 import { readBody } from "./body.js";
 import type { Call, Services } from "./call.js";
-import { errorReply, toHttpError } from "./failures.js";
+import { errorReply, isRefusal, toHttpError } from "./failures.js";
 import { HttpError } from "./http-error.js";
 import { checkIds, readKeyHash, readQuery } from "./paths.js";
 import type { Reply } from "./reply.js";
@@ -155,7 +155,7 @@ function checkMediaType(headers: Headers, { body }: Route): void {
 
 function fail(error: unknown, passage: Passage, pipeline: Pipeline): Response {
   const answer = toHttpError(error);
-  const cause = error === answer ? answer.cause : error;
+  const cause = error === answer || isRefusal(error) ? answer.cause : error;
   if (cause !== undefined) {
     pipeline.logger.error(
       { requestId: passage.requestId, route: passage.route, method: passage.method, error: describeError(cause) },

@@ -30,6 +30,11 @@ export function toHttpError(error: unknown): HttpError {
   return new HttpError("internal");
 }
 
+/** Whether it says no to what was asked, and nothing has failed. */
+export function isRefusal(error: unknown): boolean {
+  return error instanceof KeyAdministrationError;
+}
+
 /** Nothing was written, and only because another process held the database. */
 function isBusy(error: unknown): boolean {
   if (!(error instanceof StorageError) || error.outcome !== "none") return false;

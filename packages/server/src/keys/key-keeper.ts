@@ -174,7 +174,7 @@ export class KeyKeeper {
 }
 
 /** How many store keys are not under the current master key of the active provider. @throws {KeyProviderError} */
-export async function countOutdated({ keys, providers }: RewrapServices): Promise<number> {
+async function countOutdated({ keys, providers }: RewrapServices): Promise<number> {
   const counts = await keys.countWraps();
   if (counts.length === 0) return 0;
   const target = await providers.active();

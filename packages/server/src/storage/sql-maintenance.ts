@@ -71,7 +71,11 @@ export class SqlMaintenanceStore implements MaintenanceStore {
   }
 
   async scrub(): Promise<void> {
-    await scrub(this.#engine, this.#queue);
+    try {
+      await this.#queue.between(() => this.#engine.scrub());
+    } catch (error) {
+      throw error instanceof StorageError ? error : this.#engine.toStorageError(error, false);
+    }
   }
 
   /** Goes on with one record that was noted. False when none is. */
@@ -153,15 +157,6 @@ export class SqlMaintenanceStore implements MaintenanceStore {
 
   async clearLeases(): Promise<void> {
     await this.#queue.run((transaction) => transaction.deleteFrom("leases").execute());
-  }
-}
-
-/** @throws {StorageError} */
-export async function scrub(engine: SqlEngine, queue: WriteQueue): Promise<void> {
-  try {
-    await queue.between(() => engine.scrub());
-  } catch (error) {
-    throw error instanceof StorageError ? error : engine.toStorageError(error, false);
   }
 }
 

@@ -4,7 +4,7 @@ import type { KeyProvider, Wrap, WrapContext } from "../../src/envelope/key-prov
 import { KeyProviderError } from "../../src/envelope/key-provider.js";
 import { openKeyring, type LocalKeyring } from "../../src/envelope/providers/local-keyring.js";
 
-export type Switch = "on" | "unavailable" | "refused" | "silent";
+type Switch = "on" | "unavailable" | "refused" | "silent";
 
 export interface SwitchableProvider extends KeyProvider {
   state: Switch;

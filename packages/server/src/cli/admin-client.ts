@@ -1,0 +1,94 @@
+/** Asks a running server for what only root may, over plain HTTP; spec/http.md § Keys. The server never imports the SDK. */
+
+import { readFile } from "node:fs/promises";
+import { join } from "node:path";
+
+import type { ErrorBody } from "@tacenda/protocol";
+
+import { InvalidOptionError, StartupError, codeOf } from "../startup-error.js";
+
+const TIMEOUT_MILLISECONDS = 30_000;
+/** Far more than any answer to an administrator of ten thousand stores. */
+const MAX_ANSWER_BYTES = 16_777_216;
+const LOOPBACK = /^(?:localhost|127(?:\.\d{1,3}){3}|\[::1\])$/;
+
+export interface AdminFlags {
+  url: string;
+  dataDir: string;
+}
+
+export interface AdminClient {
+  get<Answer>(path: string): Promise<Answer>;
+  post<Answer>(path: string, body: object): Promise<Answer>;
+}
+
+/**
+ * A client with the root token of the environment (TACENDA_ROOT_TOKEN, else TACENDA_TOKEN), or of the file that the server's
+ * first start wrote.
+ *
+ * @throws {InvalidOptionError} when the URL would send the token in plain, or there is no token.
+ */
+export async function openAdminClient(flags: AdminFlags, environment: NodeJS.ProcessEnv): Promise<AdminClient> {
+  const base = checkUrl(flags.url);
+  const token = environment["TACENDA_ROOT_TOKEN"] ?? environment["TACENDA_TOKEN"] ?? (await tokenFile(flags.dataDir));
+  if (token === null) {
+    throw new InvalidOptionError(
+      "Set TACENDA_ROOT_TOKEN to the root token, or name with --data-dir where the server's first start left the file root-token.",
+    );
+  }
+  const send = async <Answer>(method: string, path: string, body?: object): Promise<Answer> => {
+    const url = new URL(path, base);
+    const answer = await request(url, {
+      method,
+      redirect: "manual",
+      signal: AbortSignal.timeout(TIMEOUT_MILLISECONDS),
+      headers: { authorization: `Bearer ${token.trim()}`, ...(body && { "content-type": "application/json" }) },
+      ...(body && { body: JSON.stringify(body) }),
+    });
+    return await read<Answer>(answer, url);
+  };
+  return { get: (path) => send("GET", path), post: (path, body) => send("POST", path, body) };
+}
+
+function checkUrl(text: string): URL {
+  const url = URL.canParse(text) ? new URL(text) : null;
+  const isSafe = url?.protocol === "https:" || (url?.protocol === "http:" && LOOPBACK.test(url.hostname));
+  if (url !== null && isSafe) return url;
+  throw new InvalidOptionError("--url must be https://…, or http://… of this machine: the root token travels with it.");
+}
+
+async function tokenFile(dataDir: string): Promise<string | null> {
+  return await readFile(join(dataDir, "root-token"), "utf8").catch(() => null);
+}
+
+/** @throws {StartupError} when there is no answer. */
+async function request(url: URL, init: RequestInit): Promise<Response> {
+  try {
+    return await fetch(url, init);
+  } catch (error) {
+    const cause = error instanceof Error ? error.cause : undefined;
+    const why = codeOf(cause) ?? codeOf(error) ?? (error instanceof Error ? error.name : "failed");
+    throw new StartupError(`No server answers at ${url.origin} (${why}). Start it, or name it with --url.`);
+  }
+}
+
+/** @throws {StartupError} with what the server says, when it refuses. */
+async function read<Answer>(answer: Response, url: URL): Promise<Answer> {
+  const text = (await answer.text()).slice(0, MAX_ANSWER_BYTES);
+  const body = parse(text);
+  if (answer.ok && body !== null) return body as Answer;
+  const error = (body as Partial<ErrorBody> | null)?.error;
+  if (answer.status === 401) throw new StartupError("The server refuses the token: it must be its root token.");
+  if (error === undefined) {
+    throw new StartupError(`${url.origin} answers ${answer.status}, and not as a Tacenda server of this version does.`);
+  }
+  throw new StartupError(`${error.message} (${error.code})`);
+}
+
+function parse(text: string): unknown {
+  try {
+    return JSON.parse(text) as unknown;
+  } catch {
+    return null;
+  }
+}
