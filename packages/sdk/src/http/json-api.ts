@@ -32,7 +32,7 @@ export class JsonApi {
       timeout: options.timeout,
     });
     if (answer.status === 204 && method === "DELETE") return {} as T;
-    if (answer.status !== 200 && answer.status !== 201) {
+    if (!SUCCESS.has(answer.status)) {
       throw errorBody(answer)?.code === "invalid_request" ? refusedOptions(answer, "the request") : errorOf(answer);
     }
     const value = parseJson(answer.bytes);
@@ -47,6 +47,9 @@ export class JsonApi {
     throw new ProtocolError(NOT_OURS);
   }
 }
+
+/** Done, made, begun. */
+const SUCCESS: ReadonlySet<number> = new Set([200, 201, 202]);
 
 function isObject(value: unknown): value is object {
   return typeof value === "object" && value !== null;
