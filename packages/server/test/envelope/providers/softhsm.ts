@@ -73,6 +73,12 @@ export class SoftHsm {
     execFileSync("softhsm2-util", ["--init-token", "--free", "--label", token, ...pins]);
   }
 
+  /** Another token of the same name, on which no session and no key of the earlier one is. */
+  replaceToken(token: string): void {
+    execFileSync("softhsm2-util", ["--delete-token", "--token", token]);
+    this.initToken(token);
+  }
+
   uri(token: string, object = "master", query = ""): string {
     return `pkcs11:token=${token};object=${object}?module-path=${this.modulePath}${query}`;
   }
@@ -142,7 +148,7 @@ export class Hand {
   }
 
   /** Makes a key that is a master key, but for what is given. */
-  generate(attributes: Attribute[], { label = "master", mechanism = CK.CKM_AES_KEY_GEN as number } = {}): Handle {
+  generate(attributes: Attribute[], { label = "master", mechanism = CK.CKM_AES_KEY_GEN } = {}): Handle {
     const usual: Attribute[] = [
       { type: CK.CKA_LABEL, value: label },
       { type: CK.CKA_ID, value: Buffer.from([0, 0, 0, 1]) },
