@@ -148,7 +148,10 @@ export class Hand {
   }
 
   /** Makes a key that is a master key, but for what is given. */
-  generate(attributes: Attribute[], { label = "master", mechanism = CK.CKM_AES_KEY_GEN } = {}): Handle {
+  generate(
+    attributes: Attribute[],
+    { label = "master", mechanism = CK.CKM_AES_KEY_GEN }: { label?: string; mechanism?: number } = {},
+  ): Handle {
     const usual: Attribute[] = [
       { type: CK.CKA_LABEL, value: label },
       { type: CK.CKA_ID, value: Buffer.from([0, 0, 0, 1]) },
