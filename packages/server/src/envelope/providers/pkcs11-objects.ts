@@ -106,13 +106,20 @@ export function destroyObject({ cryptoki, session }: TokenSession, { handle }: M
   changing("it be destroyed", () => cryptoki.C_DestroyObject(session, handle));
 }
 
-/** Ciphertext and tag. */
+/**
+ * Ciphertext and tag. It was seen to open: some tokens take a nonce of their own instead of the one they are given, and what they
+ * sealed would be lost.
+ */
 export function encrypt(token: TokenSession, key: MasterKeyObject, input: GcmInput, data: Uint8Array): Buffer {
   const { cryptoki, session } = token;
   cryptoki.C_EncryptInit(session, gcm(token, input), key.handle);
-  // Room for what a token adds that makes a nonce of its own, so that this is told from other failures.
+  // Room for a nonce that the token adds.
   const sealed = cryptoki.C_Encrypt(session, Buffer.from(data), Buffer.alloc(data.length + TAG_BYTES + 64));
-  if (sealed.length === data.length + TAG_BYTES) return sealed;
+  if (sealed.length === data.length + TAG_BYTES) {
+    cryptoki.C_DecryptInit(session, gcm(token, input), key.handle);
+    const opened = cryptoki.C_Decrypt(session, sealed, Buffer.alloc(sealed.length));
+    if (opened.equals(data)) return sealed;
+  }
   throw new TokenFailure("lost", "The token does AES-GCM with nonces of its own only: it cannot hold master keys.");
 }
 
@@ -125,19 +132,16 @@ export function decrypt(token: TokenSession, key: MasterKeyObject, input: GcmInp
   } catch (error) {
     const code = returnValueOf(error);
     if (DOES_NOT_OPEN.has(code)) return null;
-    if (SAYS_NOTHING.has(code) && key.seals && opensOwn(token, key)) return null;
-    throw error;
+    if (!SAYS_NOTHING.has(code) || !key.seals) throw error;
+    // When it seals and opens something else, what it did not open before was at fault, not the token.
+    encrypt(
+      token,
+      key,
+      { nonce: randomBytes(NONCE_BYTES), additionalData: Buffer.from("probe") },
+      randomBytes(KEY_BYTES),
+    );
+    return null;
   }
-}
-
-/** Whether the token opens what it has just sealed. Then what it did not open before was at fault, not the token. */
-function opensOwn(token: TokenSession, key: MasterKeyObject): boolean {
-  const { cryptoki, session } = token;
-  const data = randomBytes(KEY_BYTES);
-  const input = { nonce: randomBytes(NONCE_BYTES), additionalData: Buffer.from("probe") };
-  const sealed = encrypt(token, key, input, data);
-  cryptoki.C_DecryptInit(session, gcm(token, input), key.handle);
-  return cryptoki.C_Decrypt(session, sealed, Buffer.alloc(sealed.length)).equals(data);
 }
 
 function gcm({ gcmParameters }: TokenSession, { nonce, additionalData }: GcmInput) {
