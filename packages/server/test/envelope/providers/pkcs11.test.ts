@@ -285,20 +285,20 @@ describe.runIf(hasSoftHsm)("a hardware token", () => {
     });
 
     test("in bounded time when it hangs, and recovers", async () => {
-      const provider = await open({ limit: 700, pause: 0 });
+      const provider = await open({ limit: 2_000, pause: 0 });
       const wrap = await provider.wrap(randomBytes(32), CONTEXT);
       const [pid = 0] = tokenProcesses();
       process.kill(pid, "SIGSTOP");
       const started = performance.now();
       const first = provider.unwrap(wrap, CONTEXT);
       await expect(first).rejects.toMatchObject(unavailable("did not answer in time"));
-      expect(performance.now() - started).toBeLessThan(1_400);
+      expect(performance.now() - started).toBeLessThan(4_000);
       await provider.unwrap(wrap, CONTEXT);
       expect(tokenProcesses()).not.toContain(pid);
     });
 
     test("fast for a moment once it has failed", async () => {
-      const provider = await open({ pause: 400 });
+      const provider = await open({ pause: 1_500 });
       await provider.wrap(randomBytes(32), CONTEXT);
       await hsm.takeAway();
       await expect(provider.health()).rejects.toMatchObject(unavailable("see that it is there"));
@@ -306,7 +306,7 @@ describe.runIf(hasSoftHsm)("a hardware token", () => {
       await Promise.all(
         Array.from({ length: 50 }, () => expect(provider.health()).rejects.toMatchObject({ fault: "unavailable" })),
       );
-      expect(performance.now() - started).toBeLessThan(300);
+      expect(performance.now() - started).toBeLessThan(1_000);
       await hsm.bringBack();
       await expect.poll(() => provider.health().then(() => "well", String), { timeout: 5_000 }).toBe("well");
     });
