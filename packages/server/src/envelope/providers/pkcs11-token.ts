@@ -21,6 +21,9 @@ export interface Sealing extends GcmInput {
   data: Uint8Array;
 }
 
+/** Milliseconds for which a wrap may go by what its session shows: so that many wraps in a row do not log in for each. */
+const RENEWAL = 1_000;
+
 /**
  * One token, connected to at the first call. Its calls block: they are made in a process of their own. Nothing is kept between
  * them, so that servers with one token follow each other. After a failure that is no `refused`, nothing is known of the token's
@@ -31,6 +34,8 @@ export class Token {
   readonly #cryptoki: Cryptoki;
   readonly #options: TokenOptions;
   #session: TokenSession | null = null;
+  /** When the session began. */
+  #since = 0;
 
   /** `cryptoki` has its module loaded. */
   constructor(pkcs11js: Pkcs11js, cryptoki: Cryptoki, options: TokenOptions) {
@@ -46,6 +51,7 @@ export class Token {
 
   /** Ascending. An object with the label that has no version is not among them. */
   versions(): MasterKeyVersion[] {
+    this.#renew(0);
     const objects = this.#objects();
     const versions = new Set(objects.map(({ version }) => version).filter((version) => version !== null));
     return [...versions]
@@ -58,6 +64,7 @@ export class Token {
 
   /** The version that new wraps use. Before there is any key it is 1, which `create` makes. */
   current({ create }: { create: boolean }): number {
+    this.#renew(RENEWAL);
     const current = this.#current(this.#objects());
     if (current !== null) return current;
     if (create) generateKey(this.#connect(), this.#options.object, 1);
@@ -74,18 +81,18 @@ export class Token {
    * What was sealed, or null when it does not open. A version may have several objects, because no token knows "make it unless it
    * is there": two servers that start on an empty token at once, or rotate at once, make one each. What any of them sealed opens.
    */
-  open({ version, data, ...input }: Sealing): Uint8Array | null {
-    for (const key of this.#usable(version)) {
-      const opened = decrypt(this.#connect(), key, input, data);
-      if (opened !== null) return opened;
-    }
-    return null;
+  open(sealing: Sealing): Uint8Array | null {
+    const usable = this.#objects().filter(({ version, opens }) => opens && version === sealing.version);
+    const opened = this.#openWith(usable, sealing);
+    if (opened !== null) return opened;
+    this.#renew(0);
+    return this.#openWith(this.#usable(sealing.version), sealing);
   }
 
   /** Makes the next version, and returns it. */
   rotate(): number {
-    const objects = this.#objects();
-    const version = Math.max(0, ...objects.map((object) => object.version ?? 0)) + 1;
+    this.#renew(0);
+    const version = maxVersion(this.#objects()) + 1;
     if (version > MAX_VERSION)
       throw new TokenFailure("refused", `There is no master-key version after ${MAX_VERSION}.`);
     generateKey(this.#connect(), this.#options.object, version);
@@ -94,6 +101,7 @@ export class Token {
 
   /** Lets a version encrypt and decrypt, or not. */
   setEnabled({ version, isEnabled }: { version: number; isEnabled: boolean }): void {
+    this.#renew(0);
     const objects = this.#objects();
     const same = this.#ofVersion(objects, version);
     if (stateOf(same) === "damaged") throw this.#wrongKey(same);
@@ -107,6 +115,7 @@ export class Token {
 
   /** Destroys a retired version. */
   destroy({ version }: { version: number }): void {
+    this.#renew(0);
     const objects = this.#objects();
     // There are later ones, and this is not among them: it was destroyed before.
     if (objects.every((object) => object.version !== version) && maxVersion(objects) > version) return;
@@ -133,8 +142,26 @@ export class Token {
   }
 
   #connect(): TokenSession {
-    this.#session ??= openSession(this.#pkcs11js, this.#cryptoki, this.#options);
+    if (this.#session !== null) return this.#session;
+    this.#since = performance.now();
+    this.#session = openSession(this.#pkcs11js, this.#cryptoki, this.#options);
     return this.#session;
+  }
+
+  /**
+   * Has the library read the token anew unless the session is younger than so many milliseconds. It may not show what another
+   * server has made meanwhile: SoftHSM, for one, when both made something at the same moment.
+   */
+  #renew(age: number): void {
+    if (performance.now() - this.#since >= age) this.close();
+  }
+
+  #openWith(keys: readonly MasterKeyObject[], { data, ...input }: Sealing): Uint8Array | null {
+    for (const key of keys) {
+      const opened = decrypt(this.#connect(), key, input, data);
+      if (opened !== null) return opened;
+    }
+    return null;
   }
 
   #objects(): MasterKeyObject[] {

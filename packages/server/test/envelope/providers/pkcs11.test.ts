@@ -226,6 +226,17 @@ describe.runIf(hasSoftHsm)("a hardware token", () => {
     });
   });
 
+  test("servers that rotate at once agree on what there is, and open what the others wrapped since", async () => {
+    const servers = await Promise.all(Array.from({ length: 3 }, () => open()));
+    for (let round = 0; round < 3; round++) {
+      await Promise.all(servers.map((server) => server.masterKeys.rotate()));
+      const views = await Promise.all(servers.map((server) => server.masterKeys.versions()));
+      for (const view of views) expect(view).toEqual(views[0]);
+      const wraps = await Promise.all(servers.map((server) => server.wrap(randomBytes(32), CONTEXT)));
+      for (const server of servers) for (const wrap of wraps) await server.unwrap(wrap, CONTEXT);
+    }
+  });
+
   describe("a wrong PIN", () => {
     test("is tried once, and named without being shown", async () => {
       const provider = await open({ pin: WRONG_PIN, pause: 0 });
