@@ -32,6 +32,10 @@ export async function openKeyProvider(uri: string, options: OpenOptions): Promis
       const sdk = await importOptional("@aws-sdk/client-kms", () => import("@aws-sdk/client-kms"));
       return (await import("./providers/aws-kms.js")).openAwsKms(uri, sdk);
     }
+    case "pkcs11": {
+      const { openPkcs11 } = await import("./providers/pkcs11.js");
+      return await importOptional("pkcs11js@2.1.7", () => openPkcs11(uri, options));
+    }
     default:
       throw new InvalidOptionError(
         "A key provider is named by a URI that begins with local:, pkcs11:, aws-kms: or transit:. See docs/key-providers.md.",
@@ -47,6 +51,7 @@ export async function importOptional<Module>(name: string, load: () => Promise<M
   try {
     return await load();
   } catch (error) {
+    if (error instanceof StartupError) throw error;
     throw new StartupError(
       `This key provider needs the package ${name}, which is not installed or does not load here: npm install ${name}`,
       { cause: error },
