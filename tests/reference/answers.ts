@@ -144,6 +144,9 @@ const ANSWERS = {
   "keyring-check": (input: { id: string; version: number; key: string }) => ({
     check: reference.keyringCheck(input.id, input.version, fromHex(input.key)).toString("base64url"),
   }),
+  "keyring-file-check": (input: { id: string; current: number; keys: reference.KeyringLine[] }) => ({
+    check: reference.keyringFileCheck(input.id, input.current, input.keys).toString("base64url"),
+  }),
 };
 
 export type VectorType = keyof typeof ANSWERS;

@@ -389,6 +389,18 @@ export function keyringCheck(keyringId: string, version: number, key: Uint8Array
   return sha256(bytes(lp("tacenda/1/keyring-check"), lp(keyringId), u32(version), key)).subarray(0, 8);
 }
 
+/** What the file of a keyring says of a key beside the key itself. */
+export interface KeyringLine {
+  version: number;
+  createdAt: string;
+  state: string;
+}
+
+export function keyringFileCheck(keyringId: string, current: number, keys: readonly KeyringLine[]): Buffer {
+  const lines = keys.flatMap(({ version, createdAt, state }) => [u32(version), lp(createdAt), lp(state)]);
+  return sha256(bytes(lp("tacenda/1/keyring-file-check"), lp(keyringId), u32(current), ...lines)).subarray(0, 8);
+}
+
 function encryptGcm(key: Uint8Array, nonce: Uint8Array, additionalData: Uint8Array, plain: Uint8Array): Buffer {
   const cipher = createCipheriv("aes-256-gcm", key, nonce);
   cipher.setAAD(additionalData);

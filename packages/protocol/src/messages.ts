@@ -97,8 +97,8 @@ export interface ReencryptionInfo {
   store: string;
   /** 0 to 1: how far the pass over the store has come. */
   progress: number;
-  /** Bodies met that do not verify, and keep their data key. */
-  damaged: number;
+  /** Whether the pass has met bodies that do not verify, and keep their data key. */
+  damaged: boolean;
   begunAt: number;
 }
 

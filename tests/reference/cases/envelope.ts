@@ -139,4 +139,18 @@ export const envelopeCases: Vector[] = [
     version: 2,
     key: WRAP.masterKey,
   }),
+  vector("keyring-file-check", "one key", {
+    id: toHex(fixedBytes("keyring", 16)),
+    current: 1,
+    keys: [{ version: 1, createdAt: "2026-01-01T00:00:00.000Z", state: "enabled" }],
+  }),
+  vector("keyring-file-check", "three keys, one of each state", {
+    id: toHex(fixedBytes("keyring", 16)),
+    current: 3,
+    keys: ["destroyed", "retired", "enabled"].map((state, index) => ({
+      version: index + 1,
+      createdAt: `2026-0${index + 1}-01T00:00:00.000Z`,
+      state,
+    })),
+  }),
 ];

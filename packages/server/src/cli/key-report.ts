@@ -11,7 +11,7 @@ export function describeStatus(status: KeyStatus): string {
   );
   if (status.nextRotation !== null) lines.push(`The master key is rotated by schedule on ${day(status.nextRotation)}.`);
   for (const { project, store, progress, damaged } of status.reencryptions) {
-    const left = damaged > 0 ? `, ${damaged} bodies do not verify and stay as they are` : "";
+    const left = damaged ? "; some records do not verify and stay as they are (verify names them)" : "";
     lines.push(`${project}/${store} is being re-encrypted: ${Math.floor(progress * 100)}%${left}.`);
   }
   if (status.failure !== null) lines.push(`The work has stopped and is tried again: ${status.failure}`);

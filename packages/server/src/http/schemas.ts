@@ -142,7 +142,7 @@ const reencryption = z.strictObject({
   project: id,
   store: id,
   progress: z.number().min(0).max(1),
-  damaged: z.int().min(0),
+  damaged: z.boolean(),
   begunAt: time,
 });
 

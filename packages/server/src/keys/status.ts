@@ -45,11 +45,9 @@ export async function keyStatus({ keys, providers, keeper, masterKeyPeriod }: Ke
 }
 
 /** Record ids are hashes, so how far a pass has come shows in the first bytes of the last one, without counting any. */
-export function reencryptionInfo({ project, store, id, damaged, replaced, begunAt }: Reencryption): ReencryptionInfo {
+export function reencryptionInfo({ project, store, id, damaged, begunAt }: Reencryption): ReencryptionInfo {
   const place = id.length < 4 ? 0 : Buffer.from(id).readUInt32BE(0) / 2 ** 32;
-  // The pass that replaces comes first; then one that only looks.
-  const progress = replaced > 0 || place > 0 ? place : 0;
-  return { project, store, progress: Math.round(progress * 1_000) / 1_000, damaged, begunAt };
+  return { project, store, progress: Math.round(place * 1_000) / 1_000, damaged: damaged > 0, begunAt };
 }
 
 async function describe(provider: GuardedKeyProvider, counts: Counts, retired: readonly MasterRef[]) {

@@ -1,6 +1,6 @@
 /** The server's envelope against the published vectors; spec/vectors/README.md. */
 
-import { createSecretKey } from "node:crypto";
+import { createSecretKey, randomBytes } from "node:crypto";
 import { mkdtemp, readFile, readdir, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -17,7 +17,7 @@ const VECTORS = new URL("../../../../spec/vectors/", import.meta.url);
 
 interface Vector {
   name: string;
-  input: Record<string, string | number | boolean>;
+  input: Record<string, unknown>;
   expected: Record<string, string>;
 }
 
@@ -146,6 +146,26 @@ test("wraps", async () => {
     outcomes.add(Object.keys(opened).join());
   }
   expect([...outcomes].sort()).toEqual(["error", "storeKey"]);
+});
+
+test("checks of keyring files", async () => {
+  const file = join(folder, "whole-keyring.json");
+  for (const { name, input, expected } of await vectorsOf("keyring-file-check")) {
+    const id = String(input.id);
+    const keys = (input.keys as { version: number; state: string }[]).map((line) => {
+      const key = randomBytes(32);
+      const check = reference.keyringCheck(id, line.version, key);
+      return line.state === "destroyed" ? line : { ...line, key: key.toString("base64url"), check };
+    });
+    const write = (check: string) =>
+      writeFile(file, JSON.stringify({ format: "tacenda-keyring/2", id, current: input.current, keys, check }), {
+        mode: 0o600,
+      });
+    await write(String(expected.check));
+    expect((await openKeyring(file, { create: false })).id, name).toBe(`local:${id}`);
+    await write(reference.keyringCheck(id, 1, randomBytes(32)));
+    await expect(openKeyring(file, { create: false })).rejects.toThrow("its check is wrong");
+  }
 });
 
 test("checks of keyring keys", async () => {
