@@ -5,7 +5,7 @@ import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 
-import { startServer } from "@tacenda/server";
+import { startServer, type ServerOptions } from "@tacenda/server";
 
 export interface LocalServer extends AsyncDisposable {
   url: string;
@@ -15,11 +15,11 @@ export interface LocalServer extends AsyncDisposable {
   dataDir: string;
 }
 
-export async function startLocalServer(): Promise<LocalServer> {
+export async function startLocalServer(options: Partial<ServerOptions> = {}): Promise<LocalServer> {
   const folder = await mkdtemp(join(tmpdir(), "tacenda-example-"));
   const dataDir = join(folder, "data");
   const rootToken = randomBytes(32).toString("base64url");
-  const server = await startServer({ dataDir, port: 0, rootToken });
+  const server = await startServer({ dataDir, port: 0, rootToken, ...options });
   return {
     url: server.url,
     rootToken,

@@ -2,7 +2,7 @@
 import { spawnSync } from "node:child_process";
 import { existsSync } from "node:fs";
 
-const SELF_CONTAINED = ["quickstart", "oauth-tokens", "connection-strings"];
+const SELF_CONTAINED = ["quickstart", "oauth-tokens", "connection-strings", "key-rotation"];
 const names = process.argv.length > 2 ? process.argv.slice(2) : SELF_CONTAINED;
 for (const name of names) {
   if (!existsSync(`examples/${name}.ts`)) {

@@ -38,7 +38,7 @@ export async function openKeyProvider(uri: string, options: OpenOptions): Promis
     }
     default:
       throw new InvalidOptionError(
-        "A key provider is named by a URI that begins with local:, pkcs11:, aws-kms: or transit:. See docs/key-providers.md.",
+        "A key provider is named by a URI that begins with local:, pkcs11:, aws-kms: or transit:. See docs/key-providers/README.md.",
       );
   }
 }

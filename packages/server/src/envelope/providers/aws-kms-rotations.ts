@@ -113,7 +113,7 @@ function stillUnderWay(arn: string): KeyProviderError {
   return new KeyProviderError(
     "unavailable",
     `The rotation of the AWS KMS key ${arn} is under way, but AWS has not finished it yet. Look at ` +
-      "`tacenda-server keys list` in some minutes: the new version shows there when it is done.",
+      "`tacenda-server keys status` in some minutes: the new version shows there when it is done.",
   );
 }
 
