@@ -84,11 +84,16 @@ export interface CommandResult {
  */
 export async function runCommand(
   args: readonly string[],
-  { bin = SERVER_BIN, until }: { bin?: string; until?: (running: () => boolean) => Promise<void> } = {},
+  options: {
+    bin?: string;
+    environment?: Record<string, string>;
+    until?: (running: () => boolean) => Promise<void>;
+  } = {},
 ): Promise<CommandResult> {
+  const { bin = SERVER_BIN, environment = {}, until } = options;
   const child = spawn(process.execPath, [bin, ...args], {
     stdio: ["ignore", "pipe", "pipe"],
-    env: { PATH: process.env.PATH },
+    env: { PATH: process.env.PATH, ...environment },
   });
   const closed = once(child, "close");
   onTestFinished(() => void child.kill("SIGKILL"));

@@ -10,7 +10,7 @@ import {
   type MasterKeyRef,
   type StoreKeyStatus,
 } from "@tacenda/protocol";
-import { Command, InvalidArgumentError, Option } from "commander";
+import { Argument, Command, InvalidArgumentError, Option } from "commander";
 
 import { InvalidOptionError, StartupError } from "../startup-error.js";
 import { openAdminClient, type AdminClient, type AdminFlags } from "./admin-client.js";
@@ -39,15 +39,17 @@ export function addKeysCommand(program: Command, environment: NodeJS.ProcessEnv)
     description: string,
     run: (client: AdminClient, flags: KeysFlags & Record<string, unknown>, argument: string) => Promise<void>,
   ) => {
-    const command = keys.command(words).description(description);
+    const [name = "", ...argument] = words.split(" ");
+    const command = keys.command(name).description(description);
+    // Parsed by commander, which says what is wrong with it.
+    for (const word of argument) command.addArgument(new Argument(word).argParser(PARSERS[word] ?? String));
     command
       .addOption(new Option("--url <url>", "where the server is").env("TACENDA_URL").default("http://127.0.0.1:4200"))
       .addOption(dataDirOption("where the server's first start left the file root-token, if it did"))
       .option("--json", "print JSON")
       .action(async (...values: unknown[]) => {
-        const [argument] = values.slice(0, -2);
         const flags = command.opts<KeysFlags & Record<string, unknown>>();
-        await run(await openAdminClient(flags, environment), flags, typeof argument === "string" ? argument : "");
+        await run(await openAdminClient(flags, environment), flags, values.slice(0, -2).join());
       });
     return command;
   };
@@ -94,14 +96,14 @@ export function addKeysCommand(program: Command, environment: NodeJS.ProcessEnv)
   })
     .addOption(provider())
     .option("--yes", "yes, for good");
-  add("store <project/store>", "the keys of one store", async (client, flags, name) => {
-    const status = await client.get<StoreKeyStatus>(`${storeOf(name)}/keys`);
+  add("store <project/store>", "the keys of one store", async (client, flags, path) => {
+    const status = await client.get<StoreKeyStatus>(`${path}/keys`);
     print(flags, status, describeStore(status));
   });
-  add("rotate-data <project/store>", "give a store a new data key for all new writes", async (client, flags, name) => {
+  add("rotate-data <project/store>", "give a store a new data key for all new writes", async (client, flags, path) => {
     const reencrypt = flags["reencrypt"] === true;
-    const status = await client.post<StoreKeyStatus>(`${storeOf(name)}/keys/rotate`, { reencrypt });
-    if (reencrypt) await reencrypted(client, flags, name);
+    const status = await client.post<StoreKeyStatus>(`${path}/keys/rotate`, { reencrypt });
+    if (reencrypt) await reencrypted(client, flags, path);
     else print(flags, status, describeStore(status));
   })
     .addOption(noWait())
@@ -109,23 +111,28 @@ export function addKeysCommand(program: Command, environment: NodeJS.ProcessEnv)
   add(
     "reencrypt <project/store>",
     "encrypt all that a store holds under its newest data key",
-    async (client, flags, name) => {
-      await client.post<StoreKeyStatus>(`${storeOf(name)}/keys/reencrypt`, {});
-      await reencrypted(client, flags, name);
+    async (client, flags, path) => {
+      await client.post<StoreKeyStatus>(`${path}/keys/reencrypt`, {});
+      await reencrypted(client, flags, path);
     },
   ).addOption(noWait());
 }
 
 function query(flags: KeysFlags, version: string) {
-  const number = integer(1, MAX_U32)(version);
-  return { version: number, ...(flags.provider !== undefined && { provider: flags.provider }) };
+  return { version: Number(version), ...(flags.provider !== undefined && { provider: flags.provider }) };
 }
 
+/** The path of a store that is named project/store. */
 function storeOf(name: string): string {
   const [project = "", store = "", ...more] = name.split("/");
   if (isId(project) && isId(store) && more.length === 0) return `/${storePath(project, store)}`;
   throw new InvalidArgumentError("A store is named as project/store, for instance default/user-tokens.");
 }
+
+const PARSERS: Readonly<Record<string, (text: string) => string>> = {
+  "<version>": (text) => String(integer(1, MAX_U32)(text)),
+  "<project/store>": storeOf,
+};
 
 /** Waits until every store key is under the current master key, and prints the state then; null when it does not wait. */
 async function settle(client: AdminClient, flags: KeysFlags, done: string): Promise<KeyStatus | null> {
@@ -161,11 +168,11 @@ function stuck(failure: string | null, left: number): StartupError {
   );
 }
 
-async function reencrypted(client: AdminClient, flags: KeysFlags, name: string): Promise<void> {
+async function reencrypted(client: AdminClient, flags: KeysFlags, path: string): Promise<void> {
   const progress = startProgress("re-encrypting");
   try {
     for (;;) {
-      const status = await client.get<StoreKeyStatus>(`${storeOf(name)}/keys`);
+      const status = await client.get<StoreKeyStatus>(`${path}/keys`);
       if (status.reencryption === null || flags.wait === false) {
         progress.stop();
         print(flags, status, describeStore(status));
