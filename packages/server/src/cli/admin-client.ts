@@ -7,7 +7,8 @@ import type { ErrorBody } from "@tacenda/protocol";
 
 import { InvalidOptionError, StartupError, codeOf } from "../startup-error.js";
 
-const TIMEOUT_MILLISECONDS = 30_000;
+/** Some providers take their time to rotate. */
+const TIMEOUT_MILLISECONDS = 90_000;
 /** Far more than any answer to an administrator of ten thousand stores. */
 const MAX_ANSWER_BYTES = 16_777_216;
 const LOOPBACK = /^(?:localhost|127(?:\.\d{1,3}){3}|\[::1\])$/;

@@ -130,7 +130,7 @@ function unknownKeys(targets: readonly Target<ReadRef>[], found: readonly (Store
 
 function namesUnknownKey(store: OpenStore, record: StoredRecord | null | undefined): boolean {
   const version = record?.kept ? dataKeyVersion(record.kept.body) : null;
-  return version !== null && store.dataKey(version) === undefined;
+  return version !== null && !store.knowsDataKey(version);
 }
 
 /** The record as it is above the envelope, or null when it is not what was written for this target. */

@@ -32,7 +32,7 @@ export async function judgeExpiring(
 /** The store of a row, with the data key that the row names, if there is one. */
 async function openFor({ project, store: name, body }: ExpiringRow, keys: StoreKeys): Promise<OpenStore | null> {
   const store = await keys.open(project, name);
-  if (store === null || store.dataKey(dataKeyVersion(body) ?? store.current.version) !== undefined) return store;
+  if (store === null || store.knowsDataKey(dataKeyVersion(body) ?? store.current.version)) return store;
   // Another server has begun to write under a newer one.
   return await keys.reload(project, name, store);
 }

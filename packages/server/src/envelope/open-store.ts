@@ -29,6 +29,8 @@ export class OpenStore {
   /** The data key that new bodies are sealed under. */
   readonly current: DataKey;
   readonly #dataKeys: ReadonlyMap<number, DataKey>;
+  /** Versions of retired data keys whose wraps do not open. */
+  readonly #lost: ReadonlySet<number>;
   readonly #indexKey: KeyObject;
   readonly #tagKey: KeyObject;
   readonly #secretCheckKey: KeyObject;
@@ -39,11 +41,12 @@ export class OpenStore {
 
   constructor(
     name: { project: string; store: string },
-    keys: { indexKey: KeyObject; dataKeys: readonly DataKey[]; current: DataKey },
+    keys: { indexKey: KeyObject; dataKeys: readonly DataKey[]; current: DataKey; lost?: ReadonlySet<number> },
   ) {
     const scope = Buffer.concat([lp(name.project), lp(name.store)]);
     this.current = keys.current;
     this.#dataKeys = new Map(keys.dataKeys.map((key) => [key.version, key]));
+    this.#lost = keys.lost ?? new Set();
     this.#indexKey = keys.indexKey;
     const derive = (label: string) => createSecretKey(createHmac("sha256", keys.indexKey).update(lp(label)).digest());
     this.#tagKey = derive("tacenda/1/attributes-key");
@@ -56,6 +59,11 @@ export class OpenStore {
   /** The data key of this version, retired ones included. */
   dataKey(version: number): DataKey | undefined {
     return this.#dataKeys.get(version);
+  }
+
+  /** Whether it was known when the keys were loaded, usable or not: loading them again would tell nothing new. */
+  knowsDataKey(version: number): boolean {
+    return this.#dataKeys.has(version) || this.#lost.has(version);
   }
 
   /** The 32-byte id that a key hash has in the database. */

@@ -188,9 +188,10 @@ export class StoreKeys {
   async #load(project: string, store: string, expired: OpenStore | null): Promise<OpenStore | null> {
     const wrappedKeys = await this.#directory.wrappedKeys(project, store);
     if (wrappedKeys.length === 0) return null;
-    const keys = await Promise.all(
-      wrappedKeys.map(async (wrapped) => ({ wrapped, key: await this.#unwrap(project, store, wrapped) })),
+    const tried = await Promise.all(
+      wrappedKeys.map(async (wrapped) => ({ wrapped, key: await this.#unwrapIfNeeded(project, store, wrapped) })),
     );
+    const keys = tried.flatMap(({ wrapped, key }) => (key === null ? [] : [{ wrapped, key }]));
     const indexKey = keys.find(({ wrapped }) => wrapped.purpose === "index")?.key;
     const dataKeys = keys
       .filter(({ wrapped }) => wrapped.purpose === "data")
@@ -200,7 +201,22 @@ export class StoreKeys {
     if (indexKey === undefined || current === undefined) {
       throw new StorageError("A store's keys are incomplete in the database: restore the database from a backup.");
     }
-    return new OpenStore({ project, store }, { indexKey, dataKeys: dataKeys.map(({ dataKey }) => dataKey), current });
+    const lost = new Set(tried.flatMap(({ wrapped, key }) => (key === null ? [wrapped.version] : [])));
+    return new OpenStore(
+      { project, store },
+      { indexKey, dataKeys: dataKeys.map(({ dataKey }) => dataKey), current, lost },
+    );
+  }
+
+  /** Null for a retired data key that does not open: only what is still under it is lost, not the store. */
+  async #unwrapIfNeeded(project: string, store: string, wrapped: WrappedKey): Promise<KeyObject | null> {
+    try {
+      return await this.#unwrap(project, store, wrapped);
+    } catch (error) {
+      const isSpare = wrapped.purpose === "data" && wrapped.state === "retired";
+      if (isSpare && error instanceof KeyProviderError && error.fault === "refused") return null;
+      throw error;
+    }
   }
 
   async #unwrap(project: string, store: string, wrapped: WrappedKey): Promise<KeyObject> {

@@ -4,9 +4,10 @@ import { randomBytes } from "node:crypto";
 
 import { describe, expect, test, vi } from "vitest";
 
+import { DamagedRecordError } from "../../src/envelope/errors.js";
 import { KeyProviderError } from "../../src/envelope/key-provider.js";
 import { StorageError } from "../../src/storage/record-store.js";
-import { openWorld, type World } from "./world.js";
+import { openWorld, refTo, writeOf, type World } from "./world.js";
 
 const keyHash = randomBytes(32);
 
@@ -230,6 +231,25 @@ describe("failures", () => {
     await expect(world.keys.open("default", "user-tokens")).rejects.toMatchObject({ fault: "refused" });
   });
 
+  test("of the wrap of a retired data key affect what is under it, and nothing else of the store", async () => {
+    const world = await openWorld();
+    const [before, after] = [refTo(randomBytes(32)), refTo(randomBytes(32))];
+    const record = randomBytes(300);
+    await world.records.commit([writeOf(before, 1, record)]);
+    await world.rotateDataKey(2);
+    await world.records.commit([writeOf(after, 1, record)]);
+    world.raw.prepare("update store_keys set wrapped = zeroblob(65) where purpose = 'data' and version = 1").run();
+    const { records } = world.serve();
+    const look = vi.spyOn(world.database.keys, "wrappedKeys");
+    expect((await records.read([after]))[0]?.kept?.body).toEqual(record);
+    await records.commit([writeOf(after, 2, record)]);
+    for (let repeat = 0; repeat < 3; repeat++) {
+      await expect(records.read([before])).rejects.toBeInstanceOf(DamagedRecordError);
+    }
+    // No reader makes the server ask the provider again and again.
+    expect(look).toHaveBeenCalledTimes(1);
+  });
+
   test.each(["purpose = 'index'", "purpose = 'data'"])("meet a store that lacks its keys of %s", async (which) => {
     const world = await openWorld();
     world.raw.prepare(`delete from store_keys where ${which}`).run();
@@ -284,7 +304,7 @@ describe("wraps that were moved in the database do not open", () => {
     ["between projects", key("acme", "user-tokens", "data")],
     ["between stores", key("default", "other", "data")],
     ["between purposes", key("default", "user-tokens", "index")],
-    ["between versions", key("default", "user-tokens", "data", 2)],
+    ["between versions", key("default", "user-tokens", "data", 1)],
   ])("%s", async (_, other) => {
     const world = await openWorld();
     await world.addStore("acme", "user-tokens");
@@ -292,7 +312,7 @@ describe("wraps that were moved in the database do not open", () => {
     await world.rotateDataKey(2);
     await world.keys.open("default", "user-tokens");
     world.keys.forget("default", "user-tokens");
-    swap(world, key("default", "user-tokens", "data"), other);
+    swap(world, key("default", "user-tokens", "data", 2), other);
     await expect(world.keys.open("default", "user-tokens")).rejects.toMatchObject({ fault: "refused" });
   });
 });
