@@ -20,6 +20,8 @@ export interface ProcessOptions {
   bin?: string;
   flags?: readonly string[];
   rootToken?: string;
+  /** Variables besides; nothing else of this process's own environment is passed on but PATH. */
+  env?: Readonly<Record<string, string>>;
   /** A command and its flags that run the server under them, for instance a tracer. */
   wrapper?: readonly string[];
 }
@@ -31,6 +33,8 @@ export interface ServerProcess {
   output(): string;
   /** Sends the signal and resolves when the process, and whatever wraps it, is gone and all output was read. */
   end(signal: "SIGTERM" | "SIGKILL"): Promise<void>;
+  /** Resolves when the process has ended by itself, with the signal that did it or null. */
+  ended: Promise<NodeJS.Signals | null>;
 }
 
 /** A fresh folder, removed when the test ends. */
@@ -45,11 +49,11 @@ export async function freshFolder(): Promise<string> {
  * @throws {Error} with the process's output, when it ends instead.
  */
 export async function spawnServer(options: ProcessOptions): Promise<ServerProcess> {
-  const { dataDir, bin = SERVER_BIN, flags = [], rootToken, wrapper = [] } = options;
+  const { dataDir, bin = SERVER_BIN, flags = [], rootToken, env, wrapper = [] } = options;
   const command = [...wrapper, process.execPath, bin, "--port", "0", "--data-dir", dataDir, ...flags];
   const child = spawn(command[0] ?? "", command.slice(1), {
     stdio: ["ignore", "pipe", "pipe"],
-    env: { PATH: process.env.PATH, ...(rootToken !== undefined && { TACENDA_ROOT_TOKEN: rootToken }) },
+    env: { PATH: process.env.PATH, ...env, ...(rootToken !== undefined && { TACENDA_ROOT_TOKEN: rootToken }) },
   });
   // "close" comes after "exit", when nobody holds the pipes any more: not even a server that outlived its tracer.
   const closed = once(child, "close");
@@ -68,6 +72,7 @@ export async function spawnServer(options: ProcessOptions): Promise<ServerProces
       child.kill(signal);
       await closed;
     },
+    ended: closed.then(() => child.signalCode),
   };
 }
 
@@ -84,16 +89,19 @@ export interface CommandResult {
  */
 export async function runCommand(
   args: readonly string[],
-  options: {
+  {
+    bin = SERVER_BIN,
+    env,
+    until,
+  }: {
     bin?: string;
-    environment?: Record<string, string>;
+    env?: Readonly<Record<string, string>>;
     until?: (running: () => boolean) => Promise<void>;
   } = {},
 ): Promise<CommandResult> {
-  const { bin = SERVER_BIN, environment = {}, until } = options;
   const child = spawn(process.execPath, [bin, ...args], {
     stdio: ["ignore", "pipe", "pipe"],
-    env: { PATH: process.env.PATH, ...environment },
+    env: { PATH: process.env.PATH, ...env },
   });
   const closed = once(child, "close");
   onTestFinished(() => void child.kill("SIGKILL"));

@@ -25,7 +25,7 @@ async function open() {
   });
   await store.setValue("github:1", "ghp_1");
   const keys = (...words: string[]) =>
-    runCommand(["keys", ...words, "--url", server.url], { environment: { TACENDA_ROOT_TOKEN: ROOT_TOKEN } });
+    runCommand(["keys", ...words, "--url", server.url], { env: { TACENDA_ROOT_TOKEN: ROOT_TOKEN } });
   return { folder, dataDir, server, admin, store, keys, files: { old, next } };
 }
 
@@ -79,7 +79,7 @@ describe("the commands", () => {
       [["migrate", "--url", server.url], { TACENDA_ROOT_TOKEN: ROOT_TOKEN }, 2, /--to/],
     ];
     for (const [words, environment, code, says] of cases) {
-      const result = await runCommand(["keys", ...words], { environment });
+      const result = await runCommand(["keys", ...words], { env: environment });
       expect([words.join(" "), result.code]).toEqual([words.join(" "), code]);
       expect(result.output).toMatch(says);
       expect(result.output).not.toContain(ROOT_TOKEN);

@@ -18,3 +18,20 @@ export const BACKUP_WITHOUT_SNAPSHOT: Edit = {
   find: 'connection.exec("begin")',
   replace: 'connection.exec("select 1")',
 };
+
+/** A retired data key is deleted after the first step of a re-encryption, while the rest is still under it. */
+export const DATA_KEY_DELETED_EARLY: Edit = {
+  find: "if (next !== null) return await save(",
+  replace:
+    "if (next !== null && done.replaced > 0) await deleteUnused(services, done, target);\n" +
+    "  if (next !== null) return await save(",
+};
+
+/** Another key than the store's is wrapped, and the old wrap given up without a look at the new one. */
+export const WRONG_KEY_UNVERIFIED: readonly Edit[] = [
+  { find: "await target.rewrap(key2, context)", replace: "await target.wrap(new Uint8Array(32).fill(1), context)" },
+  { find: "await verify(target, wrap, context, before);", replace: "" },
+];
+
+/** A master key is retired without a look at what is wrapped under it. */
+export const RETIRED_IN_USE: Edit = { find: "if (used !== void 0) return false;", replace: "" };

@@ -116,7 +116,7 @@ export class KeyAdministration {
    */
   async destroy(query: MasterKeyQuery): Promise<DestructionReceipt> {
     const { keys, now } = this.#options;
-    const { provider, master } = await this.#version(query);
+    const { provider, master, known } = await this.#version(query);
     const { masterKeys } = provider;
     if (masterKeys?.destroy === undefined) throw unsupported(provider, masterKeys, "destroy");
     const retired = await keys.retiredMasters();
@@ -127,6 +127,8 @@ export class KeyAdministration {
       const used = (await keys.storesUnder(master, 1)).length > 0;
       throw used ? await this.#referred(master) : inUse(`${nameOf(master)} is not retired: retire it first.`);
     }
+    // Retired in the database only, when a crash came between: here it is brought to its end.
+    if (known.state === "enabled") await masterKeys.retire?.(master.masterVersion);
     await masterKeys.destroy(master.masterVersion);
     return masterReceipt(master, now());
   }

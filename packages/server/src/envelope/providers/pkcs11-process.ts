@@ -74,6 +74,8 @@ export class TokenProcess {
     this.#child = null;
     if (!child?.connected) return;
     const ended = new Promise((resolve) => child.once("exit", resolve));
+    // Nothing else may be left that keeps the caller alive until then: a command at its end, or a refused start.
+    child.ref();
     child.disconnect();
     await Promise.race([ended, sleep(CLOSE_LIMIT, undefined, { ref: false })]);
     child.kill("SIGKILL");

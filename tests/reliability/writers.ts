@@ -1,0 +1,49 @@
+/** Writers that go on until their server is killed, and what must be found of their writes afterwards. */
+
+import { randomInt } from "node:crypto";
+
+import { TacendaError, type Store } from "@tacenda/sdk";
+
+const LONGEST_VALUE = 30_000;
+
+/** What a store's reader must find under one key: the last acknowledged value, or one that was on its way since. */
+export interface Expectation {
+  acknowledged: string | null;
+  maybe: Set<string>;
+}
+
+/** Writes until the server is gone: mostly new keys, and every third time the one before again. Gives what went wrong. */
+export async function writeUntilKilled(
+  store: Store,
+  name: string,
+  expected: Map<string, Expectation>,
+): Promise<string[]> {
+  const faults: string[] = [];
+  for (let count = 0; ; count++) {
+    const key = `${name}-${count - Number(count % 3 === 2)}`;
+    const value = `${key}:${count}:`.padEnd(randomInt(20, LONGEST_VALUE), "=");
+    const expectation = expected.get(key) ?? { acknowledged: null, maybe: new Set() };
+    expected.set(key, expectation);
+    expectation.maybe.add(value);
+    try {
+      await store.setValue(key, value);
+    } catch (error) {
+      if (TacendaError.is(error, "server_unreachable")) return faults;
+      faults.push(`writing ${key}: ${String(error)}`);
+      // The server went back behind what it had acknowledged: worth seeing what else it lost.
+      if (TacendaError.is(error, "rollback")) continue;
+      return faults;
+    }
+    expectation.acknowledged = value;
+    expectation.maybe.clear();
+  }
+}
+
+export async function checkValues(store: Store, expected: ReadonlyMap<string, Expectation>): Promise<string[]> {
+  const faults: string[] = [];
+  for (const [key, { acknowledged, maybe }] of expected) {
+    const value = await store.getValue(key);
+    if (value !== acknowledged && !(value !== null && maybe.has(value))) faults.push(`${key} reads otherwise`);
+  }
+  return faults;
+}
