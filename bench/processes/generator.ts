@@ -1,6 +1,7 @@
 /** The load generator, in a process of its own: 64 connections that each send the next request when they have an answer. */
 
 import { randomBytes, randomFillSync, randomInt } from "node:crypto";
+import { setTimeout as sleep } from "node:timers/promises";
 
 import {
   DEFAULT_PROJECT,
@@ -20,6 +21,9 @@ import type { Target } from "./contender.ts";
 
 const CONNECTIONS = 64;
 const CREATED = 201;
+/** Between two reads of a probe: so few that they load nobody. */
+const PACE_MILLISECONDS = 5;
+const NOTHING = Buffer.alloc(0);
 
 export interface Load {
   target: Target;
@@ -56,6 +60,25 @@ const handlers = {
     const milliseconds = performance.now() - start;
     return { requests, seconds: milliseconds / 1000, generatorLoad: (user + system) / 1000 / milliseconds };
   },
+
+  /** Reads at a steady pace, whether earlier reads are answered or not, and gives the milliseconds that each took. */
+  async probe({ target: { url, token }, seconds }: { target: Target; seconds: number }): Promise<number[]> {
+    const headers = { authorization: `Bearer ${token}` };
+    const read = async () => {
+      const start = performance.now();
+      const hash = written[randomInt(written.length)] ?? NOTHING;
+      const answer = await fetch(new URL(recordPath(DEFAULT_PROJECT, STORE, hash), url), { headers });
+      await answer.arrayBuffer();
+      if (answer.status !== 200) throw new Error(`Unexpected answer: ${answer.status}`);
+      return performance.now() - start;
+    };
+    const reads: Promise<number>[] = [];
+    for (let left = (seconds * 1000) / PACE_MILLISECONDS; left > 0; left--) {
+      reads.push(read());
+      await sleep(PACE_MILLISECONDS);
+    }
+    return await Promise.all(reads);
+  },
 };
 
 export type GeneratorHandlers = typeof handlers;
@@ -71,7 +94,7 @@ async function drive({ url }: Target, status: number, next: () => Buffer | null)
 /** Reads of written records, uniformly at random. */
 function gets(target: Target): () => Buffer {
   const requests = written.map((hash) => Buffer.from(`${head("GET", hash, target)}\r\n`));
-  return () => requests[randomInt(requests.length)] ?? requests[0] ?? Buffer.alloc(0);
+  return () => requests[randomInt(requests.length)] ?? requests[0] ?? NOTHING;
 }
 
 /** First writes of random hashes, each with a body of its own that looks like a sealed record. */

@@ -10,8 +10,11 @@ import type { StoreKeys } from "../envelope/store-keys.js";
 import type { KeyDirectory, Reencryption, StoreRef } from "../storage/key-directory.js";
 import type { BodyChange, MaintenanceStore, OutdatedBody } from "../storage/maintenance.js";
 
-/** Per step: other writes come in between the steps. */
-const STEP = { maxRows: 1_024, maxBytes: 1_048_576 };
+/**
+ * Per step: other requests come in between the steps, and wait for so long. Looking at a row costs little, and so does a body's
+ * length; opening, sealing and writing one, however small, is what takes time.
+ */
+const STEP = { maxRows: 1_024, maxBodies: 128, maxBytes: 1_048_576 };
 
 export interface ReencryptServices {
   keys: KeyDirectory;

@@ -55,6 +55,16 @@ export interface BodyChange extends VersionPlace {
   body: Uint8Array;
 }
 
+/** How far a look for outdated bodies goes at most. */
+export interface OutdatedBounds {
+  /** Versions looked at, whatever their data keys. */
+  maxRows: number;
+  /** Bodies found. */
+  maxBodies: number;
+  /** No more is looked for once those found make up as much. */
+  maxBytes: number;
+}
+
 export interface MaintenanceStore {
   /** Up to `limit` rows in key order, after `cursor`; rows that are to be purged are among them until they are. */
   scan(cursor: ScanCursor, limit: number): Promise<{ rows: ScannedRow[]; next: ScanCursor }>;
@@ -81,15 +91,14 @@ export interface MaintenanceStore {
    */
   changeExpiring(changes: readonly ExpiryChange[]): Promise<void>;
   /**
-   * Looks at up to `maxRows` versions of a store, in key order after `place`, for bodies under data keys below `keyVersion`;
-   * at no more once those make up `maxBytes`. `next` is where to go on, null at the end. Rows that are to be purged are among
-   * them until they are.
+   * Looks at versions of a store, in key order after `place`, for bodies under data keys below `keyVersion`. `next` is where
+   * to go on, null at the end. Rows that are to be purged are among them until they are.
    */
   findOutdatedBodies(
     ref: StoreRef,
     keyVersion: number,
     place: VersionPlace,
-    bounds: { maxRows: number; maxBytes: number },
+    bounds: OutdatedBounds,
   ): Promise<{ rows: OutdatedBody[]; next: VersionPlace | null }>;
   /**
    * Puts bodies encrypted under data key `keyVersion` in the place of others, in one commit. A change is left out when the

@@ -12,6 +12,7 @@ import type {
   ExpiryCursor,
   MaintenanceStore,
   OutdatedBody,
+  OutdatedBounds,
   ScanCursor,
   ScannedRow,
   VersionPlace,
@@ -124,7 +125,7 @@ export class SqlMaintenanceStore implements MaintenanceStore {
     ref: StoreRef,
     keyVersion: number,
     place: VersionPlace,
-    bounds: { maxRows: number; maxBytes: number },
+    bounds: OutdatedBounds,
   ): Promise<{ rows: OutdatedBody[]; next: VersionPlace | null }> {
     return await read(this.#engine, (db) => selectOutdated(db, ref, keyVersion, place, bounds));
   }

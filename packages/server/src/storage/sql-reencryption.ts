@@ -4,7 +4,7 @@ import { sql, type Kysely, type Transaction } from "kysely";
 
 import { plainBytes } from "./bytes.js";
 import type { StoreRef } from "./key-directory.js";
-import type { BodyChange, OutdatedBody, VersionPlace } from "./maintenance.js";
+import type { BodyChange, OutdatedBody, OutdatedBounds, VersionPlace } from "./maintenance.js";
 import type { Schema } from "./schema.js";
 import { acceptsWrites } from "./sql-store-keys.js";
 
@@ -14,7 +14,7 @@ export async function selectOutdated(
   ref: StoreRef,
   keyVersion: number,
   place: VersionPlace,
-  { maxRows, maxBytes }: { maxRows: number; maxBytes: number },
+  { maxRows, maxBodies, maxBytes }: OutdatedBounds,
 ): Promise<{ rows: OutdatedBody[]; next: VersionPlace | null }> {
   const seen = await after(db, ref, place)
     .select(["record_id as id", "version", "key_version as keyVersion", sql<number>`length(body)`.as("size")])
@@ -24,7 +24,7 @@ export async function selectOutdated(
   let count = 0;
   let outdated = 0;
   for (const row of seen) {
-    if (bytes >= maxBytes) break;
+    if (bytes >= maxBytes || outdated >= maxBodies) break;
     count++;
     if (row.keyVersion === null || row.keyVersion >= keyVersion) continue;
     outdated++;

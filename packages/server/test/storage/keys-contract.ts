@@ -12,7 +12,7 @@ const S = { project: "p", store: "s" };
 const A1 = { provider: "local:a", masterVersion: 1 };
 const A2 = { provider: "local:a", masterVersion: 2 };
 const BEGIN: VersionPlace = { id: new Uint8Array(0), version: 0 };
-const ALL = { maxRows: 1_000, maxBytes: 1_000_000 };
+const ALL = { maxRows: 1_000, maxBodies: 1_000, maxBytes: 1_000_000 };
 
 export function keysContract(create: () => Promise<TestDatabase>): void {
   let world: TestDatabase;
@@ -144,16 +144,18 @@ export function keysContract(create: () => Promise<TestDatabase>): void {
       let place: VersionPlace | null = BEGIN;
       let steps = 0;
       while (place !== null) {
-        const step = await db.maintenance.findOutdatedBodies(S, 2, place, { maxRows: 2, maxBytes: 1_000 });
+        const step = await db.maintenance.findOutdatedBodies(S, 2, place, { ...ALL, maxRows: 2 });
         found.push(...step.rows.map(({ id }) => Buffer.from(id).toString("hex")));
         place = step.next;
         steps++;
       }
       expect(found).toEqual(old.map(({ id }) => Buffer.from(id).toString("hex")));
       expect(steps).toBeGreaterThanOrEqual(6);
-      const small = await db.maintenance.findOutdatedBodies(S, 2, BEGIN, { maxRows: 100, maxBytes: 150 });
-      expect(small.rows).toHaveLength(2);
-      expect(small.next).not.toBeNull();
+      for (const bound of [{ maxBytes: 150 }, { maxBodies: 2 }]) {
+        const small = await db.maintenance.findOutdatedBodies(S, 2, BEGIN, { ...ALL, ...bound });
+        expect(small.rows).toHaveLength(2);
+        expect(small.next).toMatchObject({ id: small.rows[1]?.id });
+      }
       expect((await db.maintenance.findOutdatedBodies(S, 1, BEGIN, ALL)).rows).toEqual([]);
     });
 
