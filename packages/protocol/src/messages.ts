@@ -100,6 +100,8 @@ export interface ReencryptionInfo {
   /** Whether the pass has met bodies that do not verify, and keep their data key. */
   damaged: boolean;
   begunAt: number;
+  /** When it ended with only damaged bodies left; null while it goes on. Without damage it is not listed any more. */
+  endedAt: number | null;
 }
 
 /** The answer to `GET /v1/admin/keys`. */
@@ -138,8 +140,8 @@ export interface StoreKeyStatus {
 export interface DestructionReceipt {
   destroyed: string;
   at: number;
-  /** The keys that are gone. Of a store: each with the master key it was wrapped under. */
-  keys: (MasterKeyRef & Partial<Pick<StoreKeyInfo, "purpose" | "version">>)[];
+  /** The keys that are gone. Of a store: each with the master key it was wrapped under, if it is root that asks. */
+  keys: (Partial<MasterKeyRef> & Partial<Pick<StoreKeyInfo, "purpose" | "version">>)[];
   /** In sentences; whatever is not among them does not open it. */
   stillOpenedBy: string[];
 }

@@ -33,7 +33,8 @@ export async function openConfiguredProviders(
   database: Pick<Database, "directory" | "keys">,
   { wanted, keyringFile, guard, logger }: ProviderOptions,
 ): Promise<KeyProviders> {
-  const needed = new Set((await database.keys.countWraps()).map(({ provider }) => provider));
+  const needs = [...new Set((await database.keys.countWraps()).map(({ provider }) => provider))];
+  const needed = new Set(needs);
   const all = (wanted.length === 0 ? [LOCAL] : wanted).map((one) =>
     typeof one === "string" && one.startsWith(LOCAL) ? LOCAL + resolve(one.slice(LOCAL.length) || keyringFile) : one,
   );
@@ -56,6 +57,7 @@ export async function openConfiguredProviders(
     for (const index of missing) await open(index, true);
     const ordered = [...all.keys()].map((index) => opened.get(index)).filter((provider) => provider !== undefined);
     const providers = new KeyProviders(ordered, database.directory, guard);
+    await providers.settle(needs);
     await refuseInactive(providers);
     await tellDamaged(ordered, logger);
     return providers;

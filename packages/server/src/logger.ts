@@ -15,6 +15,7 @@ const SAFE_MESSAGES = new Set([
   "StorageError",
   "StorageFullError",
   "StoreGoneError",
+  "WrapsRefusedError",
 ]);
 
 /**

@@ -43,17 +43,35 @@ export interface RestoreSummary {
 }
 
 /**
- * Checks that every key of the backup opens. A restore does this before it writes anything.
+ * Checks that every key of the backup opens, and that every record's is among them. A restore does this before it writes anything.
  * @throws {BackupError} naming the first key that does not, or both providers when it is another one.
  * @throws {KeyProviderError} when the provider cannot be reached.
  */
-export async function requireKeys({ keys }: Backup, providers: KeyProviders): Promise<void> {
-  const [fault] = await tryKeys(keys, providers);
-  if (fault === undefined) return;
-  throw new BackupError(
-    `Nothing was restored, for the ${describeKey(fault.key)} (wrapped under master-key version ` +
-      `${fault.key.master_version}) does not open: ${fault.reason}`,
-  );
+export async function requireKeys(backup: Backup, providers: KeyProviders): Promise<void> {
+  const [fault] = await tryKeys(backup.keys, providers);
+  if (fault !== undefined) {
+    throw new BackupError(
+      `Nothing was restored, for the ${describeKey(fault.key)} (wrapped under master-key version ` +
+        `${fault.key.master_version}) does not open: ${fault.reason}`,
+    );
+  }
+  await requireDataKeys(backup);
+}
+
+/** Keys of a later backup may lack data keys that were given up after the records were encrypted anew. */
+async function requireDataKeys(backup: Backup): Promise<void> {
+  const nameOf = (store: StoreRef, version: number) => `${placeOf(store)} ${version}`;
+  const there = new Set(backup.keys.flatMap((key) => (key.purpose === "data" ? [nameOf(key, key.version)] : [])));
+  for await (const { record } of backup.records()) {
+    const lacking = record.versions.find(
+      ({ key_version: version }) => version !== null && !there.has(nameOf(record, version)),
+    );
+    if (lacking === undefined) continue;
+    throw new BackupError(
+      `Nothing was restored, for records of store ${placeOf(record)} need its data key ${lacking.key_version ?? ""}, which is not in the ` +
+        "file of keys: the store was re-encrypted since. Restore with the keys.jsonl of the same backup.",
+    );
+  }
 }
 
 /**
@@ -131,7 +149,7 @@ async function* sequence({ backup, now }: RestoreOptions): AsyncGenerator<Step> 
   for await (const { type, row } of backup.rows()) {
     const store = storeOf(type, row);
     // Where it is restored to, other providers may be configured.
-    if (type === "settings" && Object.values(row).includes(ACTIVE_PROVIDER_SETTING)) continue;
+    if (type === "settings" && nameOf(row) === ACTIVE_PROVIDER_SETTING) continue;
     const isDestroyed = store !== null && destroyed.has(placeOf(store));
     if (isDestroyed && type !== "stores") continue;
     yield { row: { table: type, as: "row", row: isDestroyed ? { ...row, destroyed_at: now } : row } };
@@ -142,6 +160,10 @@ async function* sequence({ backup, now }: RestoreOptions): AsyncGenerator<Step> 
     const { minted_by: mintedBy } = row;
     if (type === "tokens" && mintedBy !== null) yield { row: { table: type, as: "reference", row } };
   }
+}
+
+function nameOf({ name }: PortableRow) {
+  return name;
 }
 
 /** The store that a row is, or is of; null when it is of none. */

@@ -75,8 +75,7 @@ async function request(url: URL, init: RequestInit): Promise<Response> {
 
 /** @throws {StartupError} with what the server says, when it refuses. */
 async function read<Answer>(answer: Response, url: URL): Promise<Answer> {
-  const text = (await answer.text()).slice(0, MAX_ANSWER_BYTES);
-  const body = parse(text);
+  const body = parse(await textOf(answer, url));
   if (answer.ok && body !== null) return body as Answer;
   const error = (body as Partial<ErrorBody> | null)?.error;
   if (answer.status === 401) throw new StartupError("The server refuses the token: it must be its root token.");
@@ -84,6 +83,23 @@ async function read<Answer>(answer: Response, url: URL): Promise<Answer> {
     throw new StartupError(`${url.origin} answers ${answer.status}, and not as a Tacenda server of this version does.`);
   }
   throw new StartupError(`${error.message} (${error.code})`);
+}
+
+/** No more than an answer can have. */
+async function textOf(answer: Response, url: URL): Promise<string> {
+  const parts: Uint8Array[] = [];
+  let length = 0;
+  try {
+    // Node's streams can be iterated, which the DOM's types do not know.
+    for await (const part of (answer.body ?? []) as unknown as AsyncIterable<Uint8Array>) {
+      parts.push(part);
+      length += part.length;
+      if (length > MAX_ANSWER_BYTES) break;
+    }
+  } catch {
+    throw new StartupError(`The answer of ${url.origin} broke off. Look at the state of the keys, then try again.`);
+  }
+  return Buffer.concat(parts).toString("utf8");
 }
 
 function parse(text: string): unknown {

@@ -10,7 +10,11 @@ export function describeStatus(status: KeyStatus): string {
       : `${status.outdatedWraps} store keys are still to be wrapped under the current master key.`,
   );
   if (status.nextRotation !== null) lines.push(`The master key is rotated by schedule on ${day(status.nextRotation)}.`);
-  for (const { project, store, progress, damaged } of status.reencryptions) {
+  for (const { project, store, progress, damaged, endedAt } of status.reencryptions) {
+    if (endedAt !== null) {
+      lines.push(`${project}/${store} was re-encrypted but for damaged records, which keep their data keys.`);
+      continue;
+    }
     const left = damaged ? "; some records do not verify and stay as they are (verify names them)" : "";
     lines.push(`${project}/${store} is being re-encrypted: ${Math.floor(progress * 100)}%${left}.`);
   }
@@ -45,8 +49,11 @@ export function describeStore({ keys, reencryption }: StoreKeyStatus): string {
 
 export function describeReceipt({ destroyed, at, keys, stillOpenedBy }: DestructionReceipt): string {
   const names = keys.map(({ provider, masterVersion, purpose, version }) => {
-    const master = `master-key version ${masterVersion} of ${provider}`;
-    return purpose === undefined ? master : `${purpose} key ${version}, wrapped under ${master}`;
+    const parts = [
+      ...(purpose === undefined ? [] : [`${purpose} key ${version ?? "?"}`]),
+      ...(provider === undefined ? [] : [`master-key version ${masterVersion ?? "?"} of ${provider}`]),
+    ];
+    return parts.join(", wrapped under ");
   });
   return [
     `Destroyed: ${destroyed}`,

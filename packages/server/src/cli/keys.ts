@@ -153,7 +153,8 @@ async function settle(client: AdminClient, flags: KeysFlags, done: string): Prom
       if (status.outdatedWraps !== left) movedAt = performance.now();
       left = status.outdatedWraps;
       progress.update(total - left, total);
-      if (performance.now() - movedAt > PATIENCE_MILLISECONDS) throw stuck(status.failure, left);
+      if (performance.now() - movedAt > PATIENCE_MILLISECONDS)
+        throw stuck(`${left} store keys could not be wrapped anew`, status.failure);
       await sleep(POLL_MILLISECONDS);
     }
   } finally {
@@ -161,30 +162,41 @@ async function settle(client: AdminClient, flags: KeysFlags, done: string): Prom
   }
 }
 
-function stuck(failure: string | null, left: number): StartupError {
+function stuck(what: string, failure: string | null): StartupError {
   return new StartupError(
-    `${left} store keys could not be wrapped anew until now: ${failure ?? "see the server's log"}. The server goes on trying; ` +
-      "`keys status` tells.",
+    `${what} until now: ${failure ?? "see the server's log"} The server goes on trying; \`keys status\` tells.`,
   );
 }
 
 async function reencrypted(client: AdminClient, flags: KeysFlags, path: string): Promise<void> {
   const progress = startProgress("re-encrypting");
+  let seen = -1;
+  let movedAt = performance.now();
   try {
     for (;;) {
       const status = await client.get<StoreKeyStatus>(`${path}/keys`);
-      if (status.reencryption === null || flags.wait === false) {
+      const { reencryption } = status;
+      if (reencryption?.endedAt !== null || flags.wait === false) {
         progress.stop();
         print(flags, status, describeStore(status));
+        if (reencryption?.damaged === true) throw new StartupError(DAMAGED);
         return;
       }
-      progress.update(status.reencryption.progress, 1);
+      if (reencryption.progress !== seen) movedAt = performance.now();
+      seen = reencryption.progress;
+      progress.update(seen, 1);
+      if (performance.now() - movedAt > PATIENCE_MILLISECONDS) {
+        throw stuck("The store could not be re-encrypted further", (await client.get<KeyStatus>(KEYS)).failure);
+      }
       await sleep(POLL_MILLISECONDS);
     }
   } finally {
     progress.stop();
   }
 }
+
+const DAMAGED =
+  "Some records of the store do not verify. They stay as they are, and keep their data keys: tacenda-server verify names them.";
 
 /** The final statement about the providers that were needed before. */
 function tellUnused(before: KeyStatus, after: KeyStatus, to: string): void {

@@ -47,11 +47,15 @@ export class EnvelopeStore implements RecordStore {
     let found = await this.#find(targets);
     // Another server may have begun to write under a data key that is newer than what is cached here, or have re-encrypted
     // and given up the one that the body was still under when it was read.
-    for (let unknown = unknownKeys(targets, found), before = ""; unknown !== "" && unknown !== before;) {
-      await this.#reload(targets.filter(({ store }, index) => namesUnknownKey(store, found[index])));
+    let unknown = unknownKeys(targets, found);
+    for (let attempt = 1; unknown !== "" && attempt < MAX_ATTEMPTS; attempt++) {
+      const isNew = await this.#reload(targets.filter(({ store }, index) => namesUnknownKey(store, found[index])));
       targets = await this.#open(refs, (ref) => ref, "read");
       found = await this.#find(targets);
-      [unknown, before] = [unknownKeys(targets, found), unknown];
+      const left = unknownKeys(targets, found);
+      // The row is damaged: nobody has such a key.
+      if (!isNew && left === unknown) break;
+      unknown = left;
     }
 
     const damaged: number[] = [];
@@ -114,8 +118,13 @@ export class EnvelopeStore implements RecordStore {
     return targets;
   }
 
-  async #reload(targets: readonly Target<unknown>[]): Promise<void> {
-    for (const { ref, store } of targets) await this.#keys.reload(ref.project, ref.store, store);
+  /** Whether any of their stores has other keys now. */
+  async #reload(targets: readonly Target<unknown>[]): Promise<boolean> {
+    let isNew = false;
+    for (const { ref, store } of targets) {
+      if ((await this.#keys.reload(ref.project, ref.store, store)) !== store) isNew = true;
+    }
+    return isNew;
   }
 }
 

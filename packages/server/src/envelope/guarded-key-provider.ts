@@ -1,7 +1,9 @@
 /**
  * A key provider as the server uses it: every call ends in bounded time and is counted, and while the provider is
- * unavailable it is asked about once a second and not once per request; spec/envelope.md § Failure.
+ * unavailable one call in a second tries it, and the others are told at once; spec/envelope.md § Failure.
  */
+
+import { setTimeout as sleep } from "node:timers/promises";
 
 import { KeyProviderError, type KeyProvider, type MasterKeys, type Wrap, type WrapContext } from "./key-provider.js";
 
@@ -9,16 +11,20 @@ import { KeyProviderError, type KeyProvider, type MasterKeys, type Wrap, type Wr
 const TIMEOUT_MILLISECONDS = 10_000;
 /** Rotating is a wish that some providers fulfil in their own time. In milliseconds. */
 const ROTATE_MILLISECONDS = 60_000;
+/** How long others wait for the call that finds out whether the provider is back, in milliseconds. */
+const PROBE_MILLISECONDS = 500;
 /** How long a failure is told again without asking, in milliseconds: so soon is a recovery noticed. */
 const REST_MILLISECONDS = 1_000;
 
-export type KeyProviderOperation = "wrap" | "unwrap" | "rewrap" | "version" | "health" | "rotate";
+export type KeyProviderOperation = "wrap" | "unwrap" | "rewrap" | "version" | "health" | keyof MasterKeys;
+
+type Outcome = "ok" | "unavailable" | "refused" | "failed";
 
 /** Counts one call. `kind` is the beginning of the provider's id, for instance `local`. */
 export type ObserveKeyProvider = (
   kind: string,
   operation: KeyProviderOperation,
-  outcome: "ok" | "unavailable" | "refused" | "failed",
+  outcome: Outcome,
   seconds: number,
 ) => void;
 
@@ -39,7 +45,10 @@ export class GuardedKeyProvider implements KeyProvider {
   readonly #observe: ObserveKeyProvider | undefined;
   readonly #timeout: number;
   readonly #rest: number;
-  #failed: { at: number; error: KeyProviderError } | null = null;
+  /** The failure that is told again, and since when. */
+  #failed: { error: KeyProviderError; at: number } | null = null;
+  /** The one call that finds out whether that is over: whether it is. */
+  #probe: Promise<boolean> | null = null;
 
   constructor(provider: KeyProvider, { observe, timeout, rest }: GuardOptions = {}) {
     this.#provider = provider;
@@ -48,12 +57,7 @@ export class GuardedKeyProvider implements KeyProvider {
     this.#rest = rest ?? REST_MILLISECONDS;
     this.id = provider.id;
     this.kind = provider.id.slice(0, Math.max(provider.id.indexOf(":"), 0)) || "other";
-    const { masterKeys } = provider;
-    if (masterKeys)
-      this.masterKeys = {
-        ...masterKeys,
-        rotate: () => this.#call("rotate", () => masterKeys.rotate(), ROTATE_MILLISECONDS),
-      };
+    if (provider.masterKeys) this.masterKeys = this.#guardMasterKeys(provider.masterKeys);
   }
 
   currentVersion(): Promise<number> {
@@ -87,28 +91,76 @@ export class GuardedKeyProvider implements KeyProvider {
     return this.#provider.close();
   }
 
-  /** @throws {KeyProviderError} whatever the provider threw. */
-  async #call<T>(operation: KeyProviderOperation, work: () => Promise<T>, timeout = this.#timeout): Promise<T> {
+  /**
+   * One by one, since a provider's own may be methods of a class. They are bounded and counted like the others; their failures
+   * say nothing of whether the provider wraps and unwraps, and neither do its failures of them.
+   */
+  #guardMasterKeys(masterKeys: MasterKeys): MasterKeys {
+    const change = (operation: "retire" | "reinstate" | "destroy") => {
+      const work = masterKeys[operation]?.bind(masterKeys);
+      return work && { [operation]: (version: number) => this.#bounded(operation, () => work(version), this.#timeout) };
+    };
+    return {
+      scheduled: masterKeys.scheduled,
+      ...(masterKeys.instead !== undefined && { instead: masterKeys.instead }),
+      versions: () => this.#bounded("versions", () => masterKeys.versions(), this.#timeout),
+      rotate: () => this.#bounded("rotate", () => masterKeys.rotate(), ROTATE_MILLISECONDS),
+      ...change("retire"),
+      ...change("reinstate"),
+      ...change("destroy"),
+    };
+  }
+
+  /** @throws {KeyProviderError} whatever the provider threw, or what it threw a moment ago. */
+  async #call<T>(operation: KeyProviderOperation, work: () => Promise<T>): Promise<T> {
+    const failed = this.#failed;
+    if (failed === null) return await this.#try(operation, work);
+    if (performance.now() - failed.at < this.#rest) throw failed.error;
+    if (this.#probe === null) {
+      const attempt = this.#try(operation, work);
+      this.#probe = attempt
+        .then(
+          () => true,
+          () => false,
+        )
+        .finally(() => (this.#probe = null));
+      return await attempt;
+    }
+    if (await Promise.race([this.#probe, sleep(PROBE_MILLISECONDS, false, { ref: false })])) {
+      return await this.#try(operation, work);
+    }
+    throw failed.error;
+  }
+
+  async #try<T>(operation: KeyProviderOperation, work: () => Promise<T>): Promise<T> {
+    try {
+      const result = await this.#bounded(operation, work, this.#timeout);
+      this.#failed = null;
+      return result;
+    } catch (error) {
+      const isAway = error instanceof KeyProviderError && error.fault === "unavailable";
+      this.#failed = isAway ? { error, at: performance.now() } : null;
+      throw error;
+    }
+  }
+
+  async #bounded<T>(operation: KeyProviderOperation, work: () => Promise<T>, timeout: number): Promise<T> {
     const started = performance.now();
-    if (this.#failed !== null && started - this.#failed.at < this.#rest) throw this.#failed.error;
-    const observe = (outcome: "ok" | "unavailable" | "refused" | "failed") =>
+    const observe = (outcome: Outcome) =>
       this.#observe?.(this.kind, operation, outcome, (performance.now() - started) / 1_000);
     try {
       const result = await withTimeout(work(), timeout, this.id);
-      this.#failed = null;
       observe("ok");
       return result;
     } catch (error) {
+      if (error instanceof KeyProviderError) {
+        observe(error.fault);
+        throw error;
+      }
+      observe("failed");
       // A foreign error may quote what it failed on.
-      const fault =
-        error instanceof KeyProviderError
-          ? error
-          : new KeyProviderError("unavailable", `The key provider ${this.id} failed. The server's log has the cause.`, {
-              cause: error,
-            });
-      observe(error instanceof KeyProviderError ? fault.fault : "failed");
-      if (fault.fault === "unavailable") this.#failed = { at: performance.now(), error: fault };
-      throw fault;
+      const message = `The key provider ${this.id} failed. The server's log has the cause.`;
+      throw new KeyProviderError("unavailable", message, { cause: error });
     }
   }
 }

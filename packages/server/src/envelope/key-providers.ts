@@ -50,6 +50,18 @@ export class KeyProviders {
     return (await this.#settings.getSetting(ACTIVE_PROVIDER_SETTING)) ?? this.#first.id;
   }
 
+  /**
+   * Notes which provider is active, on the first start: from then on only `activate` makes another one, and not the order in
+   * which a server is configured with them. `needed`: ids that the database needs; while it needs none, any will do.
+   */
+  async settle(needed: readonly string[]): Promise<void> {
+    const noted = await this.#settings.getSetting(ACTIVE_PROVIDER_SETTING);
+    if (noted !== null && (needed.length > 0 || this.#providers.has(noted))) return;
+    const [only, ...others] = needed;
+    const inUse = only !== undefined && others.length === 0 ? this.#providers.get(only) : undefined;
+    await this.activate(inUse ?? this.#first);
+  }
+
   /** @throws {KeyProviderError} when this server is not configured with it. */
   async active(): Promise<GuardedKeyProvider> {
     return this.require(await this.activeId());

@@ -43,10 +43,14 @@ interface Entry {
   /** Under way, and shared by all who ask meanwhile. */
   loading: Promise<OpenStore | null> | null;
   opened: OpenStore | null;
-  /** When `opened` was loaded. */
+  /** When `opened` was loaded, and from which keys. */
   openedAt: number;
+  openedFrom: string;
   /** The last failure since, which is told again for a moment. */
   failure: { error: KeyProviderError; at: number } | null;
+  /** A look for changes that has begun, and the one that follows it. */
+  looking: Promise<OpenStore | null> | null;
+  lookingNext: Promise<OpenStore | null> | null;
 }
 
 /** What keys are needed for: reads may go on for a while with keys that cannot be loaded again. */
@@ -112,14 +116,33 @@ export class StoreKeys {
   }
 
   /**
-   * Loads the keys anew, unless the cache has others than `stale` by now.
+   * The keys of who found that `stale` lacks some, or has some too many: what the cache has got since, or else what is loaded if
+   * the database has other keys than `stale` was loaded from. While it has not, this asks no provider.
    * @throws as `open`
    */
   async reload(project: string, store: string, stale: OpenStore): Promise<OpenStore | null> {
     const entry = this.#entry(project, store);
     if (entry.opened !== null && entry.opened !== stale) return entry.opened;
-    // Writes wait for the new ones; reads have the old ones for the time of grace.
-    entry.openedAt = Math.min(entry.openedAt, this.#now() - this.#ttl - 1);
+    if (entry.looking === null) return await this.#beginLook(entry, project, store);
+    // It may have begun before the change.
+    entry.lookingNext ??= entry.looking
+      .catch(() => undefined)
+      .then(() => {
+        entry.lookingNext = null;
+        return this.#beginLook(entry, project, store);
+      });
+    return await entry.lookingNext;
+  }
+
+  #beginLook(entry: Entry, project: string, store: string): Promise<OpenStore | null> {
+    entry.looking = this.#look(entry, project, store).finally(() => (entry.looking = null));
+    return entry.looking;
+  }
+
+  async #look(entry: Entry, project: string, store: string): Promise<OpenStore | null> {
+    await entry.loading?.catch(() => undefined);
+    const found = fingerprint(await this.#directory.wrappedKeys(project, store));
+    if (entry.opened !== null && entry.openedFrom === found) return entry.opened;
     return await this.#loadInto(entry, project, store);
   }
 
@@ -139,7 +162,10 @@ export class StoreKeys {
     const place = `${project}/${store}`;
     let entry = this.#cache.get(place);
     if (entry === undefined) {
-      entry = { loading: null, opened: null, openedAt: -Infinity, failure: null };
+      entry = {
+        ...{ loading: null, opened: null, openedAt: -Infinity, openedFrom: "", failure: null },
+        ...{ looking: null, lookingNext: null },
+      };
       this.#cache.set(place, entry);
     }
     return entry;
@@ -148,8 +174,8 @@ export class StoreKeys {
   #loadInto(entry: Entry, project: string, store: string): Promise<OpenStore | null> {
     if (entry.loading !== null) return entry.loading;
     entry.loading = this.#load(project, store, entry.opened).then(
-      (opened) => {
-        Object.assign(entry, { loading: null, opened, openedAt: this.#now(), failure: null });
+      ([opened, openedFrom]) => {
+        Object.assign(entry, { loading: null, opened, openedAt: this.#now(), openedFrom, failure: null });
         if (opened === null) this.#drop(entry, project, store);
         return opened;
       },
@@ -185,9 +211,15 @@ export class StoreKeys {
     }
   }
 
-  async #load(project: string, store: string, expired: OpenStore | null): Promise<OpenStore | null> {
+  /** The keys, and which they were loaded from. */
+  async #load(
+    project: string,
+    store: string,
+    expired: OpenStore | null,
+  ): Promise<[opened: OpenStore | null, from: string]> {
     const wrappedKeys = await this.#directory.wrappedKeys(project, store);
-    if (wrappedKeys.length === 0) return null;
+    const from = fingerprint(wrappedKeys);
+    if (wrappedKeys.length === 0) return [null, from];
     const tried = await Promise.all(
       wrappedKeys.map(async (wrapped) => ({ wrapped, key: await this.#unwrapIfNeeded(project, store, wrapped) })),
     );
@@ -202,10 +234,11 @@ export class StoreKeys {
       throw new StorageError("A store's keys are incomplete in the database: restore the database from a backup.");
     }
     const lost = new Set(tried.flatMap(({ wrapped, key }) => (key === null ? [wrapped.version] : [])));
-    return new OpenStore(
+    const opened = new OpenStore(
       { project, store },
       { indexKey, dataKeys: dataKeys.map(({ dataKey }) => dataKey), current, lost },
     );
+    return [opened, from];
   }
 
   /** Null for a retired data key that does not open: only what is still under it is lost, not the store. */
@@ -238,6 +271,11 @@ export class StoreKeys {
     const before = expired?.dataKey(version);
     return before?.equals(version, key) === true ? before : new DataKey(version, key, this.#pool);
   }
+}
+
+/** Tells one set of a store's keys from another, whichever master keys they are wrapped under. */
+function fingerprint(keys: readonly WrappedKey[]): string {
+  return keys.map(({ purpose, version, state }) => `${purpose} ${version} ${state}`).join();
 }
 
 function after<T>(milliseconds: number, value: T): Promise<T> {

@@ -14,6 +14,12 @@ const HEADERS_OF: Readonly<Partial<Record<ErrorCode, Readonly<Record<string, str
   overloaded: { "retry-after": "1" },
 };
 
+const KEY_CODES = {
+  invalid: "invalid_request",
+  in_use: "key_in_use",
+  unavailable: "key_provider_unavailable",
+} as const;
+
 /** The error a caller is told for what was thrown. Whatever is not known is `internal`, with nothing said about it. */
 export function toHttpError(error: unknown): HttpError {
   if (error instanceof HttpError) return error;
@@ -21,8 +27,7 @@ export function toHttpError(error: unknown): HttpError {
   if (error instanceof DamagedRecordError) return new HttpError("record_damaged");
   if (error instanceof KeyProviderError) return new HttpError("key_provider_unavailable");
   if (error instanceof KeyAdministrationError) {
-    const code = error.fault === "in_use" ? "key_in_use" : "invalid_request";
-    return new HttpError(code, { message: error.message });
+    return new HttpError(KEY_CODES[error.fault], { message: error.message, cause: error.cause });
   }
   if (error instanceof StorageFullError) return new HttpError("storage_full");
   if (error instanceof StaleKeyError || error instanceof StorageBusyError || isBusy(error))

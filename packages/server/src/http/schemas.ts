@@ -144,6 +144,7 @@ const reencryption = z.strictObject({
   progress: z.number().min(0).max(1),
   damaged: z.boolean(),
   begunAt: time,
+  endedAt: time.nullable(),
 });
 
 export const nothing = z.strictObject({});
@@ -185,7 +186,7 @@ export const dataKeyRotation = z.strictObject({ reencrypt: z.boolean().default(f
 export const receipt = z.strictObject({
   destroyed: z.string(),
   at: time,
-  keys: z.array(masterKey.extend({ purpose: purpose.optional(), version: masterVersion.optional() })),
+  keys: z.array(masterKey.extend({ purpose, version: masterVersion }).partial()),
   stillOpenedBy: z.array(z.string()),
 });
 

@@ -50,12 +50,12 @@ export async function changeStore(
 }
 
 /** Destroys the store's keys at once and purges its rows in the background. */
-export async function destroyStore({ project, store }: Call, services: Services): Promise<Reply> {
+export async function destroyStore({ project, store, principal }: Call, services: Services): Promise<Reply> {
   const now = services.now();
   const keys = await services.directory.destroyStore(project, store, now);
   if (keys === null) throw new HttpError("not_found");
   services.keys.forget(project, store);
   services.purgeDestroyed();
   await services.scrub();
-  return jsonReply(200, storeReceipt({ project, store }, keys, now));
+  return jsonReply(200, storeReceipt({ project, store }, keys, now, { named: principal.type === "root" }));
 }

@@ -31,10 +31,8 @@ export async function addDataKey(
     );
     if (versions.length === 0) return null;
     const key = await storeKeys.createDataKey(project, store, Math.max(...versions) + 1, now);
-    if ((await keys.addDataKey(ref, key)) !== "added") continue;
-    const opened = await storeKeys.open(project, store, "read");
-    if (opened !== null) await storeKeys.reload(project, store, opened);
-    return key.version;
+    // Whoever writes with the earlier key is refused, and then loads this one.
+    if ((await keys.addDataKey(ref, key)) === "added") return key.version;
   }
   throw new StaleKeyError("The store's data keys are being rotated by others. Try again.");
 }

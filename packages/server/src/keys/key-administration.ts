@@ -3,7 +3,7 @@
 import type { DestructionReceipt, KeyStatus, MasterKeyRef, StoreKeyStatus } from "@tacenda/protocol";
 
 import type { GuardedKeyProvider } from "../envelope/guarded-key-provider.js";
-import type { MasterKeys } from "../envelope/key-provider.js";
+import { KeyProviderError, type MasterKeys } from "../envelope/key-provider.js";
 import type { StoreKeys } from "../envelope/store-keys.js";
 import type { StoreRef } from "../storage/key-directory.js";
 import { addDataKey } from "./data-keys.js";
@@ -13,13 +13,18 @@ import { keyStatus, reencryptionInfo, type KeyStatusOptions } from "./status.js"
 /** Stores that a refusal names. */
 const NAMED_STORES = 10;
 
+type KeyAdministrationFault = "invalid" | "in_use" | "unavailable";
+
 /** The keys are not in a state for what was asked; the message says what is in the way and what to do. */
 export class KeyAdministrationError extends Error {
   override name = "KeyAdministrationError";
-  /** `invalid`: no such provider or version, or it cannot do this. `in_use`: something is in the way. */
-  readonly fault: "invalid" | "in_use";
-  constructor(fault: "invalid" | "in_use", message: string) {
-    super(message);
+  /**
+   * `invalid`: no such provider or version, or it cannot do this. `in_use`: something is in the way. `unavailable`: the provider
+   * fails.
+   */
+  readonly fault: KeyAdministrationFault;
+  constructor(fault: KeyAdministrationFault, message: string, options?: ErrorOptions) {
+    super(message, options);
     this.fault = fault;
   }
 }
@@ -56,7 +61,7 @@ export class KeyAdministration {
   async rotate(): Promise<MasterKeyRef> {
     const { providers, keeper } = this.#options;
     const provider = await providers.active();
-    const masterVersion = await this.#masterKeysOf(provider).rotate();
+    const masterVersion = await this.#masterKeysOf(provider).rotate().catch(rethrow);
     keeper.wake();
     return { provider: provider.id, masterVersion };
   }
@@ -70,8 +75,10 @@ export class KeyAdministration {
     const { providers, keeper } = this.#options;
     const provider = this.#find(to);
     // It is seen to work before anything depends on it.
-    await provider.health();
-    const masterVersion = await provider.currentVersion();
+    const masterVersion = await provider
+      .health()
+      .then(() => provider.currentVersion())
+      .catch(rethrow);
     await providers.activate(provider);
     keeper.wake();
     return { provider: provider.id, masterVersion };
@@ -87,15 +94,22 @@ export class KeyAdministration {
     const { masterKeys } = provider;
     if (masterKeys?.retire === undefined) throw unsupported(provider, masterKeys, "retire");
     if (known.state === "destroyed") throw inUse(`${nameOf(master)} was destroyed.`);
-    if ((await provider.currentVersion()) === master.masterVersion) {
+    if ((await provider.currentVersion().catch(rethrow)) === master.masterVersion) {
       throw inUse(
         `${nameOf(master)} is the current one: rotate first. If nothing refers to this provider any more, take it out of ` +
           "the server's configuration instead.",
       );
     }
     // First in the database, where it is one commit with the check: from then on no wrap can come to be under it.
-    if (!(await keys.retireMaster(master, now()))) throw await this.#referred(master);
-    await masterKeys.retire(master.masterVersion);
+    const noted = await keys.retireMaster(master, now());
+    if (noted === "in_use") throw await this.#referred(master);
+    try {
+      await masterKeys.retire(master.masterVersion);
+    } catch (error) {
+      // Refused, it is as before; of a provider that is away nobody knows, and the next attempt completes it.
+      if (noted === "retired" && isRefused(error)) await keys.reinstateMaster(master);
+      throw explained(error);
+    }
     return master;
   }
 
@@ -105,7 +119,7 @@ export class KeyAdministration {
     const { masterKeys } = provider;
     if (masterKeys?.reinstate === undefined) throw unsupported(provider, masterKeys, "reinstate");
     if (known.state === "destroyed") throw inUse(`${nameOf(master)} was destroyed, and cannot come back.`);
-    await masterKeys.reinstate(master.masterVersion);
+    await masterKeys.reinstate(master.masterVersion).catch(rethrow);
     await this.#options.keys.reinstateMaster(master);
     return master;
   }
@@ -128,8 +142,8 @@ export class KeyAdministration {
       throw used ? await this.#referred(master) : inUse(`${nameOf(master)} is not retired: retire it first.`);
     }
     // Retired in the database only, when a crash came between: here it is brought to its end.
-    if (known.state === "enabled") await masterKeys.retire?.(master.masterVersion);
-    await masterKeys.destroy(master.masterVersion);
+    if (known.state === "enabled") await masterKeys.retire?.(master.masterVersion).catch(rethrow);
+    await masterKeys.destroy(master.masterVersion).catch(rethrow);
     return masterReceipt(master, now());
   }
 
@@ -162,8 +176,8 @@ export class KeyAdministration {
   }
 
   async #version({ provider: id, version }: MasterKeyQuery) {
-    const provider = id === undefined ? await this.#options.providers.active() : this.#find(id);
-    const known = (await this.#masterKeysOf(provider).versions()).find((one) => one.version === version);
+    const provider = id === undefined ? await this.#options.providers.active() : this.#exactly(id);
+    const known = (await this.#masterKeysOf(provider).versions().catch(rethrow)).find((one) => one.version === version);
     if (known === undefined) {
       throw new KeyAdministrationError(
         "invalid",
@@ -171,6 +185,17 @@ export class KeyAdministration {
       );
     }
     return { provider, known, master: { provider: provider.id, masterVersion: version } };
+  }
+
+  /** By its whole id: what is done to a version is not done by a slip of the hand. */
+  #exactly(id: string): GuardedKeyProvider {
+    const provider = this.#options.providers.get(id);
+    if (provider !== undefined) return provider;
+    const ids = this.#options.providers.all().map((one) => one.id);
+    throw new KeyAdministrationError(
+      "invalid",
+      `No key provider of this server has that id. They are: ${ids.join(", ")}.`,
+    );
   }
 
   #find(wanted: string): GuardedKeyProvider {
@@ -204,6 +229,20 @@ export class KeyAdministration {
         "those stores.",
     );
   }
+}
+
+function isRefused(error: unknown): boolean {
+  return error instanceof KeyProviderError && error.fault === "refused";
+}
+
+/** What a provider says to an administrator, it says for an administrator: other callers are told less. */
+function explained(error: unknown): unknown {
+  if (!(error instanceof KeyProviderError)) return error;
+  return new KeyAdministrationError(isRefused(error) ? "in_use" : "unavailable", error.message, { cause: error });
+}
+
+function rethrow(error: unknown): never {
+  throw explained(error);
 }
 
 function nameOf({ provider, masterVersion }: MasterKeyRef): string {

@@ -7,6 +7,7 @@ import { randomUUID } from "node:crypto";
 
 import { KeyProviderError } from "../envelope/key-provider.js";
 import { describeError, type Logger } from "../logger.js";
+import type { Reencryption } from "../storage/key-directory.js";
 import { StorageError } from "../storage/record-store.js";
 import { reencrypt, type ReencryptServices } from "./reencrypt.js";
 import { rewrapOutdated, type RewrapServices } from "./rewrap.js";
@@ -22,8 +23,6 @@ const RETRY_MILLISECONDS = 2_000;
 
 export interface KeyKeeperOptions extends RewrapServices, ReencryptServices {
   logger: Logger;
-  /** Milliseconds since the epoch. */
-  now: () => number;
   periods: RotationPeriods;
   /** How often to look for work that nobody has announced, in milliseconds. */
   interval: number;
@@ -70,31 +69,26 @@ export class KeyKeeper {
     let rest = this.#options.interval;
     while (this.#wanted && !this.#stopped) {
       this.#wanted = false;
-      try {
-        rest = (await this.#look()) ? this.#options.interval : RETRY_MILLISECONDS;
-        this.#failure = null;
-      } catch (error) {
-        rest = RETRY_MILLISECONDS;
-        this.#fail(error);
-      }
+      const failures: unknown[] = [];
+      const isMine = await this.#look(failures).catch((error: unknown) => failures.push(error) > 0);
+      this.#tellFailures(failures);
+      rest = isMine && failures.length === 0 ? this.#options.interval : RETRY_MILLISECONDS;
     }
     if (!this.#stopped) this.#timer = setTimeout(() => this.wake(), Math.min(rest, this.#options.interval)).unref();
   }
 
-  /** Does what there is to do. False when another server is busy with it. */
-  async #look(): Promise<boolean> {
-    const { keys, maintenance, providers, periods, now, logger } = this.#options;
+  /** Does what there is to do, each part whatever became of the others. False when another server is busy with it. */
+  async #look(failures: unknown[]): Promise<boolean> {
+    const { maintenance } = this.#options;
     if (!(await this.#hasWork())) return true;
     this.#renewedAt = -Infinity;
     if (!(await this.#holdsLease())) return false;
+    const attempt = (work: Promise<void>) => work.catch((error: unknown) => void failures.push(error));
     try {
-      const version = await rotateDueMaster(providers, periods.masterKey, now());
-      if (version !== null) logger.info({ masterVersion: version }, "the master key was rotated by schedule");
-      const rotated = await rotateDueDataKeys(this.#options, periods.dataKey, now());
-      if (rotated > 0) logger.info({ stores: rotated }, "data keys were rotated by schedule");
-      await this.#rewrap();
-      for (const begun of await keys.reencryptions()) await this.#reencrypt(begun);
-      await this.#tell();
+      await attempt(this.#rotateDue());
+      await attempt(this.#rewrap(failures));
+      for (const begun of await this.#reencryptions()) await attempt(this.#reencrypt(begun));
+      await attempt(this.#tell().then(() => undefined));
     } finally {
       await maintenance.releaseLease(LEASE, this.#owner);
     }
@@ -104,30 +98,47 @@ export class KeyKeeper {
   /** Whether a lease is worth taking: it costs every server a write. */
   async #hasWork(): Promise<boolean> {
     const { outdatedWraps, reencryptions } = await this.#tell();
-    return (
-      outdatedWraps + reencryptions > 0 ||
-      (await isRotationDue(this.#options, this.#options.periods, this.#options.now()))
-    );
+    if (outdatedWraps + reencryptions > 0) return true;
+    return await isRotationDue(this.#options, this.#options.periods, this.#options.now());
   }
 
-  async #rewrap(): Promise<void> {
+  async #rotateDue(): Promise<void> {
+    const { providers, periods, now, logger } = this.#options;
+    const version = await rotateDueMaster(providers, periods.masterKey, now());
+    if (version !== null) logger.info({ masterVersion: version }, "the master key was rotated by schedule");
+    const rotated = await rotateDueDataKeys(this.#options, periods.dataKey, now());
+    if (rotated > 0) logger.info({ stores: rotated }, "data keys were rotated by schedule");
+  }
+
+  async #rewrap(failures: unknown[]): Promise<void> {
     const { logger } = this.#options;
-    const { rewrapped, refused } = await rewrapOutdated(this.#options, async (count) => {
+    const { rewrapped, refused, failure } = await rewrapOutdated(this.#options, async (count) => {
       this.#log({ rewrapped: count }, "wrapping store keys anew");
       return await this.#proceed();
     });
     if (rewrapped > 0) logger.info({ rewrapped }, "store keys were wrapped anew");
-    if (refused > 0) logger.error({ refused }, "wrapped store keys that do not open were left as they are");
+    if (failure !== null) failures.push(failure);
+    if (refused > 0) failures.push(new WrapsRefusedError(refused));
   }
 
-  async #reencrypt(begun: Parameters<typeof reencrypt>[1]): Promise<void> {
+  async #reencrypt(begun: Reencryption): Promise<void> {
     const { logger } = this.#options;
-    await reencrypt(this.#options, begun, async () => {
+    const outcome = await reencrypt(this.#options, begun, async () => {
       this.#log({}, "re-encrypting records");
       return await this.#proceed();
     });
-    if (this.#stopped) return;
-    logger.info({}, "records of a store were re-encrypted");
+    if (outcome === "done") logger.info({}, "the records of a store were re-encrypted");
+    if (outcome === "kept") {
+      logger.error(
+        {},
+        "a store was re-encrypted but for damaged records, which keep their data keys: verify names them",
+      );
+    }
+  }
+
+  /** Those that go on. */
+  async #reencryptions(): Promise<Reencryption[]> {
+    return (await this.#options.keys.reencryptions()).filter(({ endedAt }) => endedAt === null);
   }
 
   /** Between two steps. */
@@ -147,7 +158,7 @@ export class KeyKeeper {
   async #tell(): Promise<{ outdatedWraps: number; reencryptions: number }> {
     const { keys, providers, onProgress } = this.#options;
     const outdatedWraps = await countOutdated({ keys, providers });
-    const reencryptions = (await keys.reencryptions()).length;
+    const reencryptions = (await this.#reencryptions()).length;
     onProgress?.(outdatedWraps, reencryptions);
     return { outdatedWraps, reencryptions };
   }
@@ -159,18 +170,35 @@ export class KeyKeeper {
     this.#options.logger.info(fields, message);
   }
 
-  #fail(error: unknown): void {
-    const isKnown = error instanceof KeyProviderError || error instanceof StorageError;
-    const failure = isKnown ? error.message : "It failed. The server's log has the cause.";
-    // An outage of an hour is not worth a line every two seconds.
-    if (failure !== this.#failure) {
+  /** The first one is told; an outage of an hour is not worth a line every two seconds. */
+  #tellFailures(failures: readonly unknown[]): void {
+    const [error] = failures;
+    const failure = error === undefined ? null : sentenceOf(error);
+    if (failure !== null && failure !== this.#failure) {
       this.#options.logger.error(
         { error: describeError(error) },
-        "the work on keys has stopped, and will be tried again",
+        "some work on keys has failed, and will be tried again",
       );
     }
     this.#failure = failure;
   }
+}
+
+/** Wrapped store keys do not open. They are left as they are. */
+class WrapsRefusedError extends Error {
+  override name = "WrapsRefusedError";
+  constructor(count: number) {
+    super(
+      `${count} wrapped store keys do not open, and were left as they are: they are damaged, or their master-key version is ` +
+        "retired or not there. `tacenda-server verify` names them.",
+    );
+  }
+}
+
+function sentenceOf(error: unknown): string {
+  const isKnown =
+    error instanceof KeyProviderError || error instanceof StorageError || error instanceof WrapsRefusedError;
+  return isKnown ? error.message : "It failed. The server's log has the cause.";
 }
 
 /** How many store keys are not under the current master key of the active provider. @throws {KeyProviderError} */

@@ -3,12 +3,12 @@
  * any more; spec/envelope.md § Rotating data keys. How far it has come stands in the database.
  */
 
-import { setTimeout as sleep } from "node:timers/promises";
+import { setImmediate, setTimeout as sleep } from "node:timers/promises";
 
 import type { OpenStore } from "../envelope/open-store.js";
 import type { StoreKeys } from "../envelope/store-keys.js";
-import type { KeyDirectory, Reencryption, StoreRef } from "../storage/key-directory.js";
-import type { BodyChange, MaintenanceStore, OutdatedBody } from "../storage/maintenance.js";
+import type { KeyDirectory, Reencryption } from "../storage/key-directory.js";
+import type { BodyChange, MaintenanceStore, OutdatedBody, VersionPlace } from "../storage/maintenance.js";
 
 /**
  * Per step: other requests come in between the steps, and wait for so long. Looking at a row costs little, and so does a body's
@@ -16,16 +16,22 @@ import type { BodyChange, MaintenanceStore, OutdatedBody } from "../storage/main
  */
 const STEP = { maxRows: 1_024, maxBodies: 128, maxBytes: 1_048_576 };
 
+const BEGIN: VersionPlace = { id: new Uint8Array(0), version: 0 };
+
 export interface ReencryptServices {
   keys: KeyDirectory;
   storeKeys: StoreKeys;
   maintenance: MaintenanceStore;
+  /** Milliseconds since the epoch. */
+  now: () => number;
 }
 
+/** `stopped`: `proceed` said so; `kept`: damaged bodies keep their data keys. */
+export type ReencryptOutcome = "done" | "kept" | "gone" | "stopped";
+
 /**
- * Goes on with a re-encryption until its end: passes over the store until one finds nothing to replace, then deletes the
- * retired data keys below its target, if no damaged body still needs one. `proceed` is asked before each step; when it says
- * false the rest is left for later. Between steps it rests as long as the step took, so that traffic has its half.
+ * Goes on with a re-encryption until its end. `proceed` is asked before each step; when it says false the rest is left for
+ * later. Between steps it rests as long as the step took, so that traffic has its half.
  *
  * @throws {KeyProviderError} when the store's keys cannot be had.
  */
@@ -33,49 +39,51 @@ export async function reencrypt(
   services: ReencryptServices,
   begun: Reencryption,
   proceed: () => Promise<boolean>,
-): Promise<void> {
+): Promise<ReencryptOutcome> {
+  const { keys } = services;
   let progress = begun;
   for (;;) {
-    if (!(await proceed())) return;
+    if (!(await proceed())) return "stopped";
     const started = performance.now();
-    const next = await step(services, progress);
-    if (next === null) return;
-    progress = next;
-    await sleep(performance.now() - started);
+    const stepped = await step(services, progress);
+    if (stepped === "gone") return "gone";
+    const { next, ...done } = stepped;
+    if (next !== null) {
+      progress = { ...progress, ...done, ...next };
+      await keys.saveReencryption(progress);
+      await sleep(performance.now() - started);
+      continue;
+    }
+    const ending = await end(services, { ...progress, ...done }, proceed);
+    if (ending !== "again") return ending;
+    progress = { ...progress, ...BEGIN, damaged: 0 };
+    await keys.saveReencryption(progress);
   }
 }
 
-/** One step. Null at the end. */
-async function step(services: ReencryptServices, progress: Reencryption): Promise<Reencryption | null> {
-  const { keys, storeKeys, maintenance } = services;
-  const { project, store: name, target } = progress;
+/** One step: where the next one begins, null at the end, and the damaged bodies of the pass. */
+async function step(
+  { storeKeys, maintenance }: ReencryptServices,
+  progress: Reencryption,
+): Promise<"gone" | { next: VersionPlace | null; damaged: number }> {
+  const { project, store: name, target, damaged } = progress;
   let store = await storeKeys.open(project, name);
+  if (store !== null && store.current.version < target) store = await storeKeys.reload(project, name, store);
   // Destroyed, and its re-encryption with it.
-  if (store === null) return null;
-  if (store.current.version < target) store = await storeKeys.reload(project, name, store);
-  if (store === null) return null;
+  if (store === null) return "gone";
+  const opened = store;
 
   const { rows, next } = await maintenance.findOutdatedBodies(progress, target, progress, STEP);
-  const changes = rows.map((row) => sealAnew(store, row)).filter((change) => change !== null);
-  const replaced = changes.length === 0 ? 0 : await maintenance.replaceBodies(progress, store.current.version, changes);
-  if (replaced === null) {
-    // The data key was rotated meanwhile: the same step again, under the newer one.
-    await storeKeys.reload(project, name, store);
-    return progress;
+  const changes = rows.map((row) => sealAnew(opened, row)).filter((change) => change !== null);
+  if (changes.length > 0) {
+    const replaced = await maintenance.replaceBodies(progress, opened.current.version, changes);
+    if (replaced === null) {
+      // The data key was rotated meanwhile: the same step again, under the newer one.
+      await storeKeys.reload(project, name, opened);
+      return { next: progress, damaged };
+    }
   }
-  const done = {
-    ...progress,
-    replaced: progress.replaced + replaced,
-    damaged: progress.damaged + rows.length - changes.length,
-  };
-  if (next !== null) return await save(keys, { ...done, ...next });
-  if (done.replaced > 0) {
-    // Only a pass that has found nothing shows that nothing is left.
-    return await save(keys, { ...done, id: new Uint8Array(0), version: 0, replaced: 0, damaged: 0 });
-  }
-  if (done.damaged === 0) await deleteUnused(services, done, target);
-  await keys.endReencryption(done);
-  return null;
+  return { next, damaged: damaged + rows.length - changes.length };
 }
 
 /** Null when the body does not verify. It stays as it is, and so does its data key, for a backup may yet mend it. */
@@ -84,25 +92,53 @@ function sealAnew(store: OpenStore, { id, version, body }: OutdatedBody): BodyCh
   return record && { id, version, before: body, body: store.seal(id, version, record) };
 }
 
-async function save(keys: KeyDirectory, progress: Reencryption): Promise<Reencryption> {
-  await keys.saveReencryption(progress);
-  return progress;
+/** After a pass: gives up what nothing is under, or says what keeps it. */
+async function end(
+  services: ReencryptServices,
+  progress: Reencryption,
+  proceed: () => Promise<boolean>,
+): Promise<ReencryptOutcome | "again"> {
+  const { keys, now } = services;
+  if (progress.damaged > 0) {
+    await keys.saveReencryption({ ...progress, endedAt: now() });
+    return "kept";
+  }
+  const seen = await lookOver(services, progress, proceed);
+  if (seen !== "clear") return seen;
+  await deleteUnused(services, progress);
+  await keys.endReencryption(progress);
+  return "done";
 }
 
 /**
- * A data key is retired in a commit, after which no write under it can be committed; and a whole pass that began later has
- * found nothing under it. So nothing is, and nothing will be.
+ * Whether nothing is under a data key below the target, seen in one go and without believing anything that was noted. A data
+ * key is retired in a commit, after which no write under it can be committed; this began later. So nothing is under it, and
+ * nothing will be.
  */
-async function deleteUnused(
-  { keys, storeKeys, maintenance }: ReencryptServices,
-  ref: StoreRef,
-  target: number,
-): Promise<void> {
-  const { project, store } = ref;
-  for (const { purpose, version, state } of await keys.wrappedKeys(project, store)) {
-    if (purpose === "data" && state === "retired" && version < target) await keys.deleteDataKey(ref, version);
+async function lookOver(
+  { maintenance }: ReencryptServices,
+  { project, store, target }: Reencryption,
+  proceed: () => Promise<boolean>,
+): Promise<"clear" | "again" | "stopped"> {
+  let place: VersionPlace | null = BEGIN;
+  while (place !== null) {
+    if (!(await proceed())) return "stopped";
+    const { rows, next }: { rows: OutdatedBody[]; next: VersionPlace | null } = await maintenance.findOutdatedBodies(
+      { project, store },
+      target,
+      place,
+      STEP,
+    );
+    if (rows.length > 0) return "again";
+    place = next;
+    await setImmediate();
+  }
+  return "clear";
+}
+
+async function deleteUnused({ keys, maintenance }: ReencryptServices, ref: Reencryption): Promise<void> {
+  for (const { purpose, version, state } of await keys.wrappedKeys(ref.project, ref.store)) {
+    if (purpose === "data" && state === "retired" && version < ref.target) await keys.deleteDataKey(ref, version);
   }
   await maintenance.scrub();
-  const opened = await storeKeys.open(project, store, "read");
-  if (opened !== null) await storeKeys.reload(project, store, opened);
 }

@@ -27,53 +27,107 @@ export interface RewrapResult {
   rewrapped: number;
   /** Keys whose wraps do not open; they stay as they are. */
   refused: number;
+  /** Why keys are left that may be wrapped anew later; null when none is. */
+  failure: KeyProviderError | null;
 }
 
 /**
- * Looks over all keys once. `proceed` is asked before each step with the number of keys rewrapped so far; when it says false
+ * Looks over all keys once. `proceed` is asked before each key with the number of keys rewrapped so far; when it says false
  * the rest is left for later.
  *
- * @throws {KeyProviderError} `unavailable` when a provider cannot be used; what was committed stays.
+ * @throws {KeyProviderError} when the active provider does not say which master key is current.
  */
 export async function rewrapOutdated(
   { keys, providers }: RewrapServices,
   proceed: (rewrapped: number) => Promise<boolean>,
 ): Promise<RewrapResult> {
-  const result: RewrapResult = { rewrapped: 0, refused: 0 };
+  const result: RewrapResult = { rewrapped: 0, refused: 0, failure: null };
   const target = await providers.active();
   const masterVersion = await target.currentVersion();
   let cursor: StoreKeyCursor = null;
   for (;;) {
     const outdated = await keys.findOutdated({ provider: target.id, masterVersion }, cursor, STEP_KEYS);
     const last = outdated.at(-1);
-    if (last === undefined || !(await proceed(result.rewrapped))) return result;
-    const changes = (await inParallel(outdated, (key) => rewrap(key, providers, target))).filter((one) => one !== null);
-    result.refused += outdated.length - changes.length;
+    if (last === undefined) return result;
+    const batch = new Batch(providers, target, () => proceed(result.rewrapped));
+    const changes = await batch.rewrap(outdated);
+    result.refused += batch.refused;
+    result.failure ??= batch.failure;
     const replaced = await keys.replaceWraps(changes);
     // The master key was retired meanwhile, so there is a newer one: the next look finds these again.
     if (replaced === null) return result;
     result.rewrapped += replaced;
+    if (batch.isEnded) return result;
     cursor = last;
   }
 }
 
-/** The change for one key; null when its wrap does not open. */
-async function rewrap(key: StoreKey, providers: KeyProviders, target: GuardedKeyProvider): Promise<WrapChange | null> {
-  const { project, store, purpose, version } = key;
-  const context: WrapContext = { project, store, purpose, version };
-  try {
-    const source = providers.require(key.provider);
-    const before = await source.unwrap(key, context);
+/** Some keys that are wrapped anew at once. Whatever becomes of one of them, the others are done. */
+class Batch {
+  refused = 0;
+  /** Of a provider, the first. */
+  failure: KeyProviderError | null = null;
+  /** Nothing more can be done now: it was stopped, or the target fails. */
+  isEnded = false;
+  readonly #providers: KeyProviders;
+  readonly #target: GuardedKeyProvider;
+  readonly #proceed: () => Promise<boolean>;
+
+  constructor(providers: KeyProviders, target: GuardedKeyProvider, proceed: () => Promise<boolean>) {
+    this.#providers = providers;
+    this.#target = target;
+    this.#proceed = proceed;
+  }
+
+  async rewrap(keys: readonly StoreKey[]): Promise<WrapChange[]> {
+    const changes: WrapChange[] = [];
+    const waiting = [...keys];
+    const work = async () => {
+      for (let key = waiting.shift(); key !== undefined && !this.isEnded; key = waiting.shift()) {
+        if (!(await this.#proceed())) {
+          this.isEnded = true;
+          return;
+        }
+        const change = await this.#rewrapOne(key);
+        if (change !== null) changes.push(change);
+      }
+    };
+    await Promise.all(Array.from({ length: CONCURRENCY }, work));
+    return changes;
+  }
+
+  /** Null when it stays as it is. */
+  async #rewrapOne(key: StoreKey): Promise<WrapChange | null> {
+    const { project, store, purpose, version } = key;
+    const context: WrapContext = { project, store, purpose, version };
+    const before = await this.#open(key, context);
+    if (before === null) return null;
+    const target = this.#target;
     try {
-      const wrap = source === target ? await target.rewrap(key, context) : await target.wrap(before, context);
+      const isOwn = key.provider === target.id;
+      const wrap = isOwn ? await target.rewrap(key, context) : await target.wrap(Uint8Array.from(before), context);
       await verify(target, wrap, context, before);
       return { key, wrap: { provider: target.id, ...wrap } };
+    } catch (error) {
+      if (!(error instanceof KeyProviderError)) throw error;
+      // It fails with the others as well.
+      this.failure ??= error;
+      this.isEnded = true;
+      return null;
     } finally {
       before.fill(0);
     }
-  } catch (error) {
-    if (error instanceof KeyProviderError && error.fault === "refused") return null;
-    throw error;
+  }
+
+  async #open(key: StoreKey, context: WrapContext): Promise<Uint8Array | null> {
+    try {
+      return await this.#providers.require(key.provider).unwrap(key, context);
+    } catch (error) {
+      if (!(error instanceof KeyProviderError)) throw error;
+      if (error.fault === "refused") this.refused++;
+      else this.failure ??= error;
+      return null;
+    }
   }
 }
 
@@ -92,20 +146,4 @@ async function verify(
     "unavailable",
     `The key provider ${target.id} gave back another key than it was given to wrap. Nothing was changed: check it.`,
   );
-}
-
-async function inParallel<Item, Result>(
-  items: readonly Item[],
-  work: (item: Item) => Promise<Result>,
-): Promise<Result[]> {
-  const results: Result[] = [];
-  let next = 0;
-  const run = async () => {
-    for (let index = next++; index < items.length; index = next++) {
-      const item = items[index];
-      if (item !== undefined) results[index] = await work(item);
-    }
-  };
-  await Promise.all(Array.from({ length: CONCURRENCY }, run));
-  return results;
 }

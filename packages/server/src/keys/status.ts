@@ -45,9 +45,10 @@ export async function keyStatus({ keys, providers, keeper, masterKeyPeriod }: Ke
 }
 
 /** Record ids are hashes, so how far a pass has come shows in the first bytes of the last one, without counting any. */
-export function reencryptionInfo({ project, store, id, damaged, begunAt }: Reencryption): ReencryptionInfo {
+export function reencryptionInfo({ project, store, id, damaged, begunAt, endedAt }: Reencryption): ReencryptionInfo {
   const place = id.length < 4 ? 0 : Buffer.from(id).readUInt32BE(0) / 2 ** 32;
-  return { project, store, progress: Math.round(place * 1_000) / 1_000, damaged: damaged > 0, begunAt };
+  const progress = endedAt === null ? Math.round(place * 1_000) / 1_000 : 1;
+  return { project, store, progress, damaged: damaged > 0, begunAt, endedAt };
 }
 
 async function describe(provider: GuardedKeyProvider, counts: Counts, retired: readonly MasterRef[]) {

@@ -21,19 +21,21 @@ export interface WrapChange {
   wrap: MasterRef & { wrapped: Uint8Array };
 }
 
-/** A re-encryption that was asked for and has not come to its end: passes over a store until one finds nothing to do. */
+/** A re-encryption that was asked for: a pass over a store, until nothing of it is under a data key below the target. */
 export interface Reencryption extends StoreRef {
+  /** Random; another one whenever it is begun anew. */
+  run: string;
   /** Bodies under data keys below this version are outdated. */
   target: number;
   /** How far the pass has come. Before all: no bytes, and 0. */
   id: Uint8Array;
   version: number;
-  /** Bodies that this pass has replaced. */
-  replaced: number;
   /** Outdated bodies that this pass has met and that do not verify. */
   damaged: number;
   /** Milliseconds since the epoch. */
   begunAt: number;
+  /** When it ended because only damaged bodies are left; null while it goes on. Without damage it leaves nothing. */
+  endedAt: number | null;
 }
 
 /** All calls are durable when they resolve, and throw StorageError as RecordStore does. */
@@ -53,10 +55,10 @@ export interface KeyDirectory {
   replaceWraps(changes: readonly WrapChange[]): Promise<number | null>;
 
   /**
-   * From this commit on no wrap is written under the version. False, and nothing changes, when there is one. Retiring it
-   * again changes nothing.
+   * From this commit on no wrap is written under the version. `in_use`, and nothing changes, when there is one; `before` when
+   * it was retired already.
    */
-  retireMaster(master: MasterRef, now: number): Promise<boolean>;
+  retireMaster(master: MasterRef, now: number): Promise<"retired" | "before" | "in_use">;
   /** Takes `retireMaster` back. */
   reinstateMaster(master: MasterRef): Promise<void>;
   retiredMasters(): Promise<(MasterRef & { retiredAt: number })[]>;
@@ -77,6 +79,6 @@ export interface KeyDirectory {
   reencryption(ref: StoreRef): Promise<Reencryption | null>;
   /** Keeps how far it has come, if it was not begun anew meanwhile. */
   saveReencryption(progress: Reencryption): Promise<void>;
-  /** It has come to its end, if it was not begun anew meanwhile. */
+  /** Forgets it, for it has come to its end, if it was not begun anew meanwhile. */
   endReencryption(progress: Reencryption): Promise<void>;
 }

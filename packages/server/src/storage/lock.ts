@@ -11,8 +11,8 @@ import BetterSqlite3 from "better-sqlite3";
 /** Another process uses this data directory. */
 export class DataDirectoryLockedError extends Error {
   override name = "DataDirectoryLockedError";
-  constructor(options?: ErrorOptions) {
-    super("Another Tacenda server uses this data directory. Stop it first, or choose another --data-dir.", options);
+  constructor() {
+    super("Another Tacenda server uses this data directory. Stop it first, or choose another --data-dir.");
   }
 }
 
@@ -21,7 +21,16 @@ export class DataDirectoryLockedError extends Error {
  * @throws {DataDirectoryLockedError} when it is locked already, by this process or another.
  */
 export function lockDataDirectory(directory: string): { release(): void } {
-  const path = resolve(directory, "lock");
+  const lock = tryLockFile(resolve(directory, "lock"));
+  if (lock === null) throw new DataDirectoryLockedError();
+  return lock;
+}
+
+/**
+ * Locks the file at `path`, which is made when it is not there, until `release` is called or the process ends. Null when it is
+ * locked already, by this process or another.
+ */
+export function tryLockFile(path: string): { release(): void } | null {
   // Never opened here once it exists: closing it would drop a lock that this very process already holds.
   if (!existsSync(path)) closeSync(openSync(path, "a", 0o600));
   chmodSync(path, 0o600);
@@ -31,7 +40,7 @@ export function lockDataDirectory(directory: string): { release(): void } {
   } catch (error) {
     connection.close();
     if (error instanceof BetterSqlite3.SqliteError && error.code.startsWith("SQLITE_BUSY")) {
-      throw new DataDirectoryLockedError({ cause: error });
+      return null;
     }
     throw error;
   }

@@ -97,7 +97,6 @@ export const KEYS = {
       wrapped: "bytes",
       created_at: "integer",
     },
-    absent: { created_at: 0 },
   },
 } as const satisfies { [Name in keyof Schema]?: PortableTable<Schema[Name]> };
 

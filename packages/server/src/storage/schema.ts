@@ -63,15 +63,18 @@ interface RetiredMasterKeysTable {
 interface ReencryptionsTable {
   project: string;
   store: string;
+  /** Random, and another one whenever it is begun anew. */
+  run: string;
   /** Bodies under data keys below this version are outdated. */
   target: number;
   /** Up to this place the pass has come. At first before all: empty, and 0. */
   record_id: Uint8Array;
   version: number;
-  /** Bodies that this pass has replaced, and those that do not verify and keep their data key. */
-  replaced: number;
+  /** Bodies that this pass has met and that do not verify. */
   damaged: number;
   begun_at: number;
+  /** Null while there is something to do. One that ends without damage leaves no row. */
+  ended_at: number | null;
 }
 
 /** One row per record id that ever existed: its current state. */

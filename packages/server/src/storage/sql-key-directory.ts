@@ -1,5 +1,7 @@
 /** Wrapped keys, retired master keys and re-encryptions in SQL; key-directory.ts says what each call promises. */
 
+import { randomUUID } from "node:crypto";
+
 import type { Kysely, Selectable, Transaction } from "kysely";
 
 import { plainBytes } from "./bytes.js";
@@ -83,7 +85,7 @@ export class SqlKeyDirectory implements KeyDirectory {
     });
   }
 
-  async retireMaster(master: MasterRef, now: number): Promise<boolean> {
+  async retireMaster(master: MasterRef, now: number): Promise<"retired" | "before" | "in_use"> {
     const { provider, masterVersion } = master;
     return await this.#queue.run(async (transaction) => {
       const used = await transaction
@@ -93,13 +95,13 @@ export class SqlKeyDirectory implements KeyDirectory {
         .where("master_version", "=", masterVersion)
         .limit(1)
         .executeTakeFirst();
-      if (used !== undefined) return false;
-      await transaction
+      if (used !== undefined) return "in_use";
+      const { numInsertedOrUpdatedRows } = await transaction
         .insertInto("retired_master_keys")
         .values({ provider, master_version: masterVersion, retired_at: now })
         .onConflict((conflict) => conflict.doNothing())
-        .execute();
-      return true;
+        .executeTakeFirst();
+      return numInsertedOrUpdatedRows === 1n ? "retired" : "before";
     });
   }
 
@@ -173,7 +175,8 @@ export class SqlKeyDirectory implements KeyDirectory {
     return await this.#queue.run(async (transaction) => {
       const target = await newestDataKey(transaction, project, store);
       if (target === null) return false;
-      const start = { target, record_id: new Uint8Array(0), version: 0, replaced: 0, damaged: 0, begun_at: now };
+      const place = { record_id: new Uint8Array(0), version: 0, damaged: 0 };
+      const start = { run: randomUUID(), target, ...place, begun_at: now, ended_at: null };
       await transaction
         .insertInto("reencryptions")
         .values({ project, store, ...start })
@@ -198,25 +201,25 @@ export class SqlKeyDirectory implements KeyDirectory {
   }
 
   async saveReencryption(progress: Reencryption): Promise<void> {
-    const { project, store, id, version, replaced, damaged, begunAt } = progress;
+    const { project, store, run, id, version, damaged, endedAt } = progress;
     await this.#queue.run((transaction) =>
       transaction
         .updateTable("reencryptions")
-        .set({ record_id: id, version, replaced, damaged })
+        .set({ record_id: id, version, damaged, ended_at: endedAt })
         .where("project", "=", project)
         .where("store", "=", store)
-        .where("begun_at", "=", begunAt)
+        .where("run", "=", run)
         .execute(),
     );
   }
 
-  async endReencryption({ project, store, begunAt }: Reencryption): Promise<void> {
+  async endReencryption({ project, store, run }: Reencryption): Promise<void> {
     await this.#queue.run((transaction) =>
       transaction
         .deleteFrom("reencryptions")
         .where("project", "=", project)
         .where("store", "=", store)
-        .where("begun_at", "=", begunAt)
+        .where("run", "=", run)
         .execute(),
     );
   }
@@ -252,6 +255,6 @@ function selectReencryption(db: Kysely<Schema>, project: string, store: string) 
 }
 
 function toReencryption(row: Selectable<Schema["reencryptions"]>): Reencryption {
-  const { project, store, target, record_id: id, version, replaced, damaged, begun_at: begunAt } = row;
-  return { project, store, target, id: plainBytes(id), version, replaced, damaged, begunAt };
+  const { project, store, run, target, version, damaged, begun_at: begunAt, ended_at: endedAt } = row;
+  return { project, store, run, target, id: plainBytes(row.record_id), version, damaged, begunAt, endedAt };
 }

@@ -9,6 +9,8 @@ import { describe, expect, test } from "vitest";
 
 import { openDataSnapshot } from "../../src/data-directory.js";
 import { openKeyring } from "../../src/envelope/providers/local-keyring.js";
+import { addDataKey } from "../../src/keys/data-keys.js";
+import { reencrypt } from "../../src/keys/reencrypt.js";
 import { startServer } from "../../src/server.js";
 import type { Database } from "../../src/storage/database.js";
 import { openSqlite } from "../../src/storage/sqlite.js";
@@ -184,6 +186,31 @@ describe("before anything is written, a restore says", () => {
     );
     expect(existsSync(dataDir)).toBe(false);
   });
+});
+
+test("records whose data key is not among newer keys are refused before anything is written", async () => {
+  const world = await openWorld();
+  const folder = await freshFolder();
+  const [before, after] = [join(folder, "before"), join(folder, "after")];
+  await backUp(world, before);
+  const ref = { project: "default", store: "zeta" };
+  const services = {
+    keys: world.database.keys,
+    storeKeys: world.keys,
+    maintenance: world.database.maintenance,
+    now: Date.now,
+  };
+  await addDataKey(services, ref, 2);
+  await services.keys.beginReencryption(ref, 1);
+  for (const one of await services.keys.reencryptions()) await reencrypt(services, one, () => Promise.resolve(true));
+  await backUp(world, after);
+  const dataDir = join(folder, "data");
+  const keysFile = join(after, "keys.jsonl");
+  await expect(restore({ directory: before, keysFile, dataDir, provider: world.keyring })).rejects.toThrow(
+    /Nothing was restored, for records of store default\/zeta need its data key 1/,
+  );
+  expect(existsSync(dataDir)).toBe(false);
+  await restore({ directory: before, dataDir, provider: world.keyring });
 });
 
 test("a destroyed store's records do not open with newer keys, and all others do", async () => {

@@ -2,11 +2,12 @@
 
 import { randomBytes } from "node:crypto";
 import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
 
 import { expect, test, vi } from "vitest";
 
 import { GuardedKeyProvider } from "../../src/envelope/guarded-key-provider.js";
-import type { WrapContext } from "../../src/envelope/key-provider.js";
+import { KeyProviderError, type WrapContext } from "../../src/envelope/key-provider.js";
 import { openSwitchable } from "../keys/switchable-provider.js";
 import { freshFolder } from "../world.js";
 
@@ -65,6 +66,42 @@ test("while it is unavailable it is asked once in a while, and a refusal stops n
   await expect(guarded.unwrap(wrap, CONTEXT)).rejects.toMatchObject({ fault: "unavailable" });
   await new Promise((resolve) => setTimeout(resolve, 220));
   await guarded.unwrap(wrap, CONTEXT);
+});
+
+test("after the rest one call tries, and many others do not", async () => {
+  const { provider, guarded, calls } = await open({ rest: 100, timeout: 2_000 });
+  const wrap = await guarded.wrap(randomBytes(32), CONTEXT);
+  provider.state = "unavailable";
+  await expect(guarded.unwrap(wrap, CONTEXT)).rejects.toMatchObject({ fault: "unavailable" });
+  await sleep(120);
+  calls.length = 0;
+  provider.state = "silent";
+  const many = await Promise.allSettled(Array.from({ length: 200 }, () => guarded.unwrap(wrap, CONTEXT)));
+  expect(many.every(({ status }) => status === "rejected")).toBe(true);
+  expect(calls).toEqual(["local unwrap unavailable"]);
+});
+
+test("when it is back, all who wait for the one that tries are served", async () => {
+  const { provider, guarded } = await open({ rest: 50 });
+  const wrap = await guarded.wrap(randomBytes(32), CONTEXT);
+  provider.state = "unavailable";
+  await expect(guarded.unwrap(wrap, CONTEXT)).rejects.toMatchObject({ fault: "unavailable" });
+  provider.state = "on";
+  await sleep(60);
+  await Promise.all(Array.from({ length: 20 }, () => guarded.unwrap(wrap, CONTEXT)));
+});
+
+test("what fails of its administration says nothing of wrapping, and is bounded", async () => {
+  const { provider, guarded } = await open({ timeout: 50 });
+  const wrap = await guarded.wrap(randomBytes(32), CONTEXT);
+  const away = new KeyProviderError("unavailable", "The rotation is under way.");
+  provider.masterKeys = { ...provider.keyring.masterKeys, rotate: () => Promise.reject(away) };
+  const again = new GuardedKeyProvider(provider, { timeout: 50 });
+  await expect(again.masterKeys?.rotate()).rejects.toBe(away);
+  await again.unwrap(wrap, CONTEXT);
+  provider.masterKeys = { ...provider.keyring.masterKeys, versions: () => new Promise<never>(() => {}) };
+  const silent = new GuardedKeyProvider(provider, { timeout: 50 });
+  await expect(silent.masterKeys?.versions()).rejects.toMatchObject({ fault: "unavailable" });
 });
 
 test("rewrapping is unwrapping and wrapping where the provider has no way of its own", async () => {

@@ -6,6 +6,7 @@ import type { DestructionReceipt, KeyStatus, StoreKeyStatus } from "@tacenda/pro
 import BetterSqlite3 from "better-sqlite3";
 import { describe, expect, test } from "vitest";
 
+import { KeyProviderError } from "../../src/envelope/key-provider.js";
 import { startServer, type ServerOptions } from "../../src/server.js";
 import { StartupError } from "../../src/startup-error.js";
 import { openSwitchable } from "../keys/switchable-provider.js";
@@ -47,7 +48,7 @@ function asRoot(world: Pick<World, "call">) {
 async function settled(root: Root): Promise<KeyStatus> {
   const idle = async () => {
     const { outdatedWraps, reencryptions } = await root.status();
-    return outdatedWraps + reencryptions.length;
+    return outdatedWraps + reencryptions.filter(({ endedAt }) => endedAt === null).length;
   };
   await expect.poll(idle, WAIT).toBe(0);
   return await root.status();
@@ -141,6 +142,31 @@ describe("master keys", () => {
     expect((await root.send("POST", `${KEYS}/retire`, { version: 1 })).status).toBe(200);
   });
 
+  test("that the provider does not retire stay as they were, and its reason is told", async () => {
+    const folder = await freshFolder();
+    const provider = await openSwitchable(join(folder, "keyring.json"));
+    const { masterKeys } = provider.keyring;
+    const answers = [
+      new KeyProviderError("refused", "The key retires its versions in order."),
+      new KeyProviderError("unavailable", "The token did not answer."),
+    ];
+    const retire = (version: number) => {
+      const answer = answers.shift();
+      return answer === undefined ? masterKeys.retire(version) : Promise.reject(answer);
+    };
+    provider.masterKeys = { ...masterKeys, retire };
+    const world = await openWorld({ keyProviders: [provider] });
+    const root = asRoot(world);
+    await root.send("POST", `${KEYS}/rotate`, {});
+    await settled(root);
+    const inOrder = { status: 409, code: "key_in_use", message: "The key retires its versions in order." };
+    expect(await root.refusal("retire", { version: 1 })).toEqual(inOrder);
+    expect((await root.status()).providers[0]?.versions[0]?.state).toBe("enabled");
+    const away = { status: 503, code: "key_provider_unavailable", message: "The token did not answer." };
+    expect(await root.refusal("retire", { version: 1 })).toEqual(away);
+    expect((await root.send("POST", `${KEYS}/retire`, { version: 1 })).status).toBe(200);
+  });
+
   test("that do not exist are told as such", async () => {
     const root = asRoot(await openWorld());
     for (const path of ["retire", "reinstate", "destroy"]) {
@@ -197,6 +223,22 @@ describe("moving to another key provider", () => {
     // A provider that only takes no part may stay, whatever its place.
     await (await start([old, next])).close();
   });
+});
+
+test("the order in which providers are configured moves no keys", async () => {
+  const folder = await freshFolder();
+  const [one, other] = [`local:${join(folder, "one.json")}`, `local:${join(folder, "other.json")}`];
+  const world = await openWorld({ keyProviders: [one, other] });
+  const [before] = (await asRoot(world).status()).providers;
+  await world.close();
+  const dataDir = join(world.folder, "data");
+  const options = { dataDir, port: 0, rootToken: ROOT_TOKEN, keyInterval: 50 };
+  const again = await startServer({ ...options, keyProviders: [other, one] });
+  await new Promise((resolve) => setTimeout(resolve, 300));
+  const answer = await fetch(`${again.url}${KEYS}`, { headers: { authorization: `Bearer ${ROOT_TOKEN}` } });
+  const { providers } = (await answer.json()) as KeyStatus;
+  expect(providers.find(({ active }) => active)).toEqual(before);
+  await again.close();
 });
 
 describe("the data keys of a store", () => {
@@ -297,6 +339,18 @@ describe("the data keys of a store", () => {
       expect((await root.send(method, where, method === "POST" ? {} : undefined)).status).toBe(404);
     }
   });
+});
+
+test("a project's administrator does not learn from a receipt where the master keys are", async () => {
+  const world = await openWorld();
+  const token = await world.mint("default", [{ stores: ["*"], permissions: ["manage"] }]);
+  const answer = await world.call("DELETE", "/v1/projects/default/stores/one", { token });
+  const text = await answer.text();
+  expect([answer.status, text]).toEqual([200, expect.not.stringContaining("local:") as unknown]);
+  expect((JSON.parse(text) as DestructionReceipt).keys).toEqual([
+    { purpose: "data", version: 1 },
+    { purpose: "index", version: 1 },
+  ]);
 });
 
 test("destroying a store gives a receipt, and leaves nothing of its wrapped keys in the files", async () => {

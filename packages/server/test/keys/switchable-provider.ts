@@ -1,6 +1,6 @@
 /** A real keyring behind a switch: what a test does to a key provider. */
 
-import type { KeyProvider, Wrap, WrapContext } from "../../src/envelope/key-provider.js";
+import type { KeyProvider, MasterKeys, Wrap, WrapContext } from "../../src/envelope/key-provider.js";
 import { KeyProviderError } from "../../src/envelope/key-provider.js";
 import { openKeyring, type LocalKeyring } from "../../src/envelope/providers/local-keyring.js";
 
@@ -8,6 +8,7 @@ type Switch = "on" | "unavailable" | "refused" | "silent";
 
 export interface SwitchableProvider extends KeyProvider {
   state: Switch;
+  masterKeys: MasterKeys;
   readonly keyring: LocalKeyring;
   /** Called before each wrap of an existing key; may hold it up. */
   beforeWrap: () => Promise<void>;

@@ -16,7 +16,7 @@ const PERMISSIONS = {
 
 export type Operation = keyof typeof PERMISSIONS;
 
-/** Somebody must do something before it can work again: waiting alone does not help. By error, or operation and error. */
+/** Somebody must do something before it can work again; then it does so by itself. By error, or operation and error. */
 const REFUSALS: Record<string, string> = {
   DisabledException: "is disabled: enable it, if it is to be used.",
   KMSInvalidStateException:
@@ -77,10 +77,10 @@ function meaningOf(name: string, operation: Operation): [fault: KeyProviderFault
     const advice =
       `is not for this server to use: allow ${PERMISSIONS[operation]} in the policy of the server's role and in the key's ` +
       "own policy. The key must be in the account of the server's credentials.";
-    return ["refused", advice];
+    return ["unavailable", advice];
   }
   const refusal = REFUSALS[`${operation} ${name}`] ?? REFUSALS[name];
-  if (refusal !== undefined) return ["refused", refusal];
+  if (refusal !== undefined) return ["unavailable", refusal];
   if (CREDENTIALS_REFUSED.has(name)) {
     const advice =
       "cannot be used, for AWS does not take this server's credentials: renew them, and check the server's clock and the " +

@@ -1,12 +1,14 @@
 /** The file that holds the master keys of a local keyring; spec/envelope.md § Keyring file. */
 
 import { createHash, randomBytes } from "node:crypto";
-import { link, open, realpath, rename } from "node:fs/promises";
+import { link, open, readdir, realpath, unlink } from "node:fs/promises";
+import { basename, dirname, join } from "node:path";
 
 import { fromBase64url, toBase64url } from "@tacenda/protocol";
 import { z } from "zod";
 
 import { writePrivateFile } from "../../private-file.js";
+import { tryLockFile } from "../../storage/lock.js";
 import { lp, u32 } from "../bytes.js";
 
 const FORMAT = "tacenda-keyring/2";
@@ -109,11 +111,23 @@ export async function createKeyring(file: string): Promise<void> {
 }
 
 /**
- * Puts `next` in the place of the keyring that is in `file`, which must still be `present`: at every moment the file is the
- * one or the other.
- * @throws {KeyringError} when it cannot be written, or somebody else has changed it meanwhile; it stays as it is then.
+ * Locks the keyring in `file` against changes by others until `release`; null while another holds the lock.
+ * @throws {KeyringError} when its folder cannot be written to.
  */
-export async function replaceKeyring(file: string, present: Keyring, next: Keyring): Promise<void> {
+export async function lockKeyring(file: string): Promise<{ release(): void } | null> {
+  try {
+    return tryLockFile(`${await realpath(file)}.lock`);
+  } catch (error) {
+    throw new KeyringError(`Cannot lock the keyring ${file}: its folder must be writable.`, { cause: error });
+  }
+}
+
+/**
+ * Puts `next` in the place of the keyring that is in `file`, for who holds its lock: at every moment the file is the one or
+ * the other. What a crash left of an earlier attempt goes, for it holds keys.
+ * @throws {KeyringError} when it cannot be written; it stays as it is then.
+ */
+export async function replaceKeyring(file: string, next: Keyring): Promise<void> {
   // A key that is damaged here may be restored from a backup: nothing overwrites what is left of it.
   if (next.keys.some(({ state }) => state === "damaged")) {
     throw new KeyringError(`The keyring ${file} has a damaged key: restore it from its backup before changing it.`);
@@ -121,18 +135,19 @@ export async function replaceKeyring(file: string, present: Keyring, next: Keyri
   try {
     // A link stays one.
     const target = await realpath(file);
-    await writePrivateFile(target, format(next), async (temporary) => {
-      if (format(await readKeyring(target)) !== format(present)) {
-        throw new KeyringError(`The keyring ${file} was changed by another process meanwhile. Try again.`);
-      }
-      await rename(temporary, target);
-    });
+    await removeTemporaries(target);
+    await writePrivateFile(target, format(next));
   } catch (error) {
-    if (error instanceof KeyringError) throw error;
     throw new KeyringError(`Cannot write the keyring ${file}: its folder must be writable, and its disk not full.`, {
       cause: error,
     });
   }
+}
+
+async function removeTemporaries(file: string): Promise<void> {
+  const folder = dirname(file);
+  const isLeft = (name: string) => name.startsWith(`${basename(file)}.`) && /\.[0-9a-f]{12}\.tmp$/.test(name);
+  for (const name of (await readdir(folder)).filter(isLeft)) await unlink(join(folder, name));
 }
 
 /** A fresh master key. */

@@ -2,6 +2,7 @@
 
 import { createSecretKey, type KeyObject } from "node:crypto";
 import { access, stat } from "node:fs/promises";
+import { setTimeout as sleep } from "node:timers/promises";
 
 import { openFrom, sealInto } from "../aead.js";
 import {
@@ -12,7 +13,15 @@ import {
   type Wrap,
   type WrapContext,
 } from "../key-provider.js";
-import { KeyringError, createKeyring, newKey, readKeyring, replaceKeyring, type Keyring } from "./keyring-file.js";
+import {
+  KeyringError,
+  createKeyring,
+  lockKeyring,
+  newKey,
+  readKeyring,
+  replaceKeyring,
+  type Keyring,
+} from "./keyring-file.js";
 import { SEAL_OFFSET, additionalData, checkStoreKey, checkedWrap, emptyWrap, refusedWrap } from "./wrap-format.js";
 
 export { KeyringError } from "./keyring-file.js";
@@ -27,6 +36,10 @@ export async function openKeyring(file: string, options: { create: boolean }): P
   return new LocalKeyring(file, await readKeyring(file), stamp);
 }
 
+/** How long to wait for another process that changes the file, and how often to look, in milliseconds. */
+const LOCK_MILLISECONDS = 5_000;
+const LOCK_POLL_MILLISECONDS = 20;
+
 interface MasterKey {
   state: MasterKeyVersion["state"];
   createdAt: number;
@@ -39,7 +52,7 @@ interface MasterKey {
  */
 export class LocalKeyring implements KeyProvider {
   readonly id: string;
-  readonly masterKeys: MasterKeys = {
+  readonly masterKeys: Required<Omit<MasterKeys, "instead">> = {
     scheduled: true,
     versions: () => this.#versions(),
     rotate: () => this.#rotate(),
@@ -175,24 +188,45 @@ export class LocalKeyring implements KeyProvider {
     });
   }
 
-  /** Writes what `change` makes of the keyring as it is in the file now. */
+  /** Writes what `change` makes of the keyring as it is in the file, which nobody else changes meanwhile. */
   async #replace(change: (keyring: Keyring) => Keyring): Promise<Keyring> {
-    const work = this.#changing.then(async () => {
-      await this.#refresh();
-      const next = change(this.#keyring);
-      if (next === this.#keyring) return next;
-      try {
-        await replaceKeyring(this.#file, this.#keyring, next);
-      } catch (error) {
-        const message = error instanceof Error ? error.message : "The keyring cannot be written.";
-        throw new KeyProviderError("unavailable", message, { cause: error });
-      }
-      // As it stands on the disk: it is the only copy that counts.
-      await this.#refresh();
-      return next;
-    });
+    const work = this.#changing.then(() => this.#replaceLocked(change));
     this.#changing = work.catch(() => undefined);
     return await work;
+  }
+
+  async #replaceLocked(change: (keyring: Keyring) => Keyring): Promise<Keyring> {
+    try {
+      const lock = await this.#lock();
+      try {
+        await this.#refresh();
+        const next = change(this.#keyring);
+        if (next === this.#keyring) return next;
+        await replaceKeyring(this.#file, next);
+        // As it stands on the disk: it is the only copy that counts.
+        await this.#refresh();
+        return next;
+      } finally {
+        lock.release();
+      }
+    } catch (error) {
+      if (error instanceof KeyProviderError) throw error;
+      const message = error instanceof KeyringError ? error.message : `The keyring ${this.#file} cannot be written.`;
+      throw new KeyProviderError("unavailable", message, { cause: error });
+    }
+  }
+
+  /** Two servers that change the file at once would lose the key that one of them has made. */
+  async #lock(): Promise<{ release(): void }> {
+    const deadline = performance.now() + LOCK_MILLISECONDS;
+    for (;;) {
+      const lock = await lockKeyring(this.#file);
+      if (lock !== null) return lock;
+      if (performance.now() > deadline) {
+        throw new KeyringError(`The keyring ${this.#file} is being changed by another process. Try again.`);
+      }
+      await sleep(LOCK_POLL_MILLISECONDS);
+    }
   }
 }
 

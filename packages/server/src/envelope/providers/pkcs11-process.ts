@@ -98,7 +98,9 @@ export class TokenProcess {
         if (error.fault === "pin") this.#refusedPin = { pin: this.#pin, message: error.message };
         this.#child?.kill("SIGKILL");
         this.#child = null;
-        if (found !== null && (error.fault === "lost" || error.fault === "ended")) continue;
+        // A process that ended in a rotation may have made the key.
+        const mayRepeat = error.fault === "lost" || (error.fault === "ended" && request.call !== "rotate");
+        if (found !== null && mayRepeat) continue;
         this.#failure = { message: error.message, until: performance.now() + this.#options.pause };
         throw unavailable(error.message, error);
       }
@@ -134,6 +136,11 @@ export class TokenProcess {
   }
 }
 
+const OTHERS = new Set([
+  ...["NODE_OPTIONS", "VAULT_TOKEN", "BAO_TOKEN"],
+  ...["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"],
+]);
+
 /** What the process says to one request. Only one is under way at a time. */
 async function ask(child: ChildProcess, request: Start | TokenCall, deadline: number): Promise<unknown> {
   const { promise, resolve, reject } = Promise.withResolvers<Answer>();
@@ -156,9 +163,9 @@ async function ask(child: ChildProcess, request: Start | TokenCall, deadline: nu
   }
 }
 
-/** What the makers' libraries are configured by, and nothing of ours. */
+/** What the makers' libraries are configured by, and nothing of ours, nor what opens other key providers. */
 function environment(): NodeJS.ProcessEnv {
-  const isOurs = (name: string) => name.startsWith("TACENDA_") || name === "NODE_OPTIONS";
+  const isOurs = (name: string) => name.startsWith("TACENDA_") || OTHERS.has(name);
   return Object.fromEntries(Object.entries(process.env).filter(([name]) => !isOurs(name)));
 }
 

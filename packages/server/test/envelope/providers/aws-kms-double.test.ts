@@ -91,10 +91,12 @@ describe("signatures", () => {
     const { authorization = "" } = headers;
     const flipped = authorization.replace(/.$/, (digit) => (digit === "0" ? "1" : "0"));
     expect(await send({ ...headers, authorization: flipped }, body)).toEqual([400, "InvalidSignatureException"]);
-    expect(await send(headers, body.replace(/"Plaintext":"./, '"Plaintext":"+'))).toEqual([
-      400,
-      "InvalidSignatureException",
-    ]);
+    expect(
+      await send(
+        headers,
+        body.replace(/(?<="Plaintext":")./, (digit) => (digit === "A" ? "B" : "A")),
+      ),
+    ).toEqual([400, "InvalidSignatureException"]);
     const other = { ...headers, "x-amz-target": "TrentService.Decrypt" };
     expect(await send(other, body)).toEqual([400, "InvalidSignatureException"]);
     expect(await send({ ...headers, "x-amz-more": "1" }, body)).toEqual([400, "IncompleteSignatureException"]);

@@ -207,7 +207,7 @@ describe("master keys", () => {
       await sleep(3);
     }
     const error = await failure(open().masterKeys.rotate());
-    expect(error.fault).toBe("refused");
+    expect(error.fault).toBe("unavailable");
     expect(error.message).toContain("no on-demand rotations left");
   });
 

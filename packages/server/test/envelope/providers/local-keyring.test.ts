@@ -225,6 +225,35 @@ describe("the file", () => {
     await expect((await openKeyring(file, { create: false })).health()).rejects.toThrow("version 3");
   });
 
+  test("changed by several at once loses no key that one of them made", async () => {
+    await openKeyring(file, { create: true });
+    const keyrings = await Promise.all(Array.from({ length: 4 }, () => openKeyring(file, { create: false })));
+    const made = await Promise.all(
+      keyrings.map(async (keyring) => {
+        const versions: number[] = [];
+        const wraps: Wrap[] = [];
+        for (let round = 0; round < 5; round++) {
+          versions.push(await keyring.masterKeys.rotate());
+          wraps.push(await keyring.wrap(randomBytes(32), context));
+        }
+        return { versions, wraps };
+      }),
+    );
+    const versions = made.flatMap((one) => one.versions);
+    expect(new Set(versions).size).toBe(20);
+    const keyring = await openKeyring(file, { create: false });
+    expect((await keyring.masterKeys.versions()).map(({ version }) => version)).toHaveLength(21);
+    for (const wrap of made.flatMap((one) => one.wraps)) await keyring.unwrap(wrap, context);
+  });
+
+  test("leaves no other file with keys behind, not even after a crash", async () => {
+    const keyring = await openKeyring(file, { create: true });
+    const left = `${file}.0123456789ab.tmp`;
+    await writeFile(left, await readFile(file), { mode: 0o600 });
+    await keyring.masterKeys.rotate();
+    expect((await readdir(folder)).sort()).toEqual(["keyring.json", "keyring.json.lock"]);
+  });
+
   test("without a key that can be used is refused, and names the versions", async () => {
     const value = await saveVersions(2);
     await save({ ...value, id: "0".repeat(32) });
