@@ -139,8 +139,8 @@ describe("before anything is written, a restore says", () => {
     await copyFile(file, target);
     const keyring = await openKeyring(target, { create: false });
     await keyring.masterKeys.rotate();
-    if (fate !== "enabled") await keyring.masterKeys.retire?.(1);
-    if (fate === "destroyed") await keyring.masterKeys.destroy?.(1);
+    if (fate !== "enabled") await keyring.masterKeys.retire(1);
+    if (fate === "destroyed") await keyring.masterKeys.destroy(1);
     return keyring;
   }
 
