@@ -74,8 +74,9 @@ export class OpenStore {
     return createHmac("sha256", this.#tagKey).update(input).digest();
   }
 
-  /** Whether the state carries its own tag. Constant time. */
+  /** Whether the state carries its own tag. Constant time, unless its version is none that could have one. */
   verifyTag(recordId: Uint8Array, state: RecordState): boolean {
+    if (!isVersion(state.version)) return false;
     return state.tag?.length === HASH_BYTES && timingSafeEqual(this.tag(recordId, state), state.tag);
   }
 
@@ -104,7 +105,7 @@ export class OpenStore {
   /** The sealed record in a stored body, or null when it does not verify for this record and version. */
   open(recordId: Uint8Array, version: number, storedBody: Uint8Array): Buffer | null {
     const dataKey = this.#dataKeys.get(dataKeyVersion(storedBody) ?? 0);
-    if (dataKey === undefined) return null;
+    if (dataKey === undefined || !isVersion(version)) return null;
     const body = asBuffer(storedBody);
     const subkey = dataKey.subkeyForOpening(body.subarray(SALT_OFFSET, SEAL_OFFSET));
     return openFrom(body, SEAL_OFFSET, subkey, this.#additionalData(recordId, version, dataKey.version));
@@ -119,6 +120,11 @@ export class OpenStore {
     data.writeUInt32BE(keyVersion, length + HASH_BYTES + 8);
     return data;
   }
+}
+
+/** A damaged row may hold any number, and most are in no bytes that could be authenticated. */
+function isVersion(version: number): boolean {
+  return Number.isSafeInteger(version) && version > 0;
 }
 
 /** The data-key version a stored body names, unverified; null when the bytes are no stored body. */
