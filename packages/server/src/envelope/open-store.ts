@@ -7,7 +7,7 @@ import { createHmac, createSecretKey, timingSafeEqual, type KeyObject } from "no
 
 import type { RecordState } from "../storage/record-store.js";
 import { SEAL_BYTES, openFrom, sealInto } from "./aead.js";
-import { asBuffer, lp, writeU64 } from "./bytes.js";
+import { asBuffer, lp, u32, writeU64 } from "./bytes.js";
 import { SALT_BYTES, type DataKey } from "./subkeys.js";
 
 const BODY_FORMAT = 1;
@@ -109,6 +109,12 @@ export class OpenStore {
     const body = asBuffer(storedBody);
     const subkey = dataKey.subkeyForOpening(body.subarray(SALT_OFFSET, SEAL_OFFSET));
     return openFrom(body, SEAL_OFFSET, subkey, this.#additionalData(recordId, version, dataKey.version));
+  }
+
+  /** How stored bodies under data keys of `version` or later begin, and of the current one whatever its version. */
+  bodyStarts(version: number): Buffer[] {
+    const versions = [...this.#dataKeys.keys()].filter((known) => known >= version || known === this.current.version);
+    return versions.map((known) => Buffer.concat([Buffer.from([BODY_FORMAT]), u32(known)]));
   }
 
   #additionalData(recordId: Uint8Array, version: number, keyVersion: number): Buffer {

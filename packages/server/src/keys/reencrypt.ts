@@ -5,7 +5,7 @@
 
 import { setTimeout as sleep } from "node:timers/promises";
 
-import type { OpenStore } from "../envelope/open-store.js";
+import { dataKeyVersion, type OpenStore } from "../envelope/open-store.js";
 import type { StoreKeys } from "../envelope/store-keys.js";
 import type { KeyDirectory, Reencryption, StoreRef } from "../storage/key-directory.js";
 import type { BodyChange, MaintenanceStore, OutdatedBody } from "../storage/maintenance.js";
@@ -55,7 +55,14 @@ async function step(services: ReencryptServices, progress: Reencryption): Promis
   if (store.current.version < target) store = await storeKeys.reload(project, name, store);
   if (store === null) return null;
 
-  const { rows, next } = await maintenance.findOutdatedBodies(progress, target, progress, STEP);
+  const { rows, next } = await maintenance.findOutdatedBodies(progress, store.bodyStarts(target), progress, STEP);
+  if (namesUnknownKey(store, rows)) {
+    const reloaded = await storeKeys.reload(project, name, store);
+    if (reloaded === null) return null;
+    // Another server has rotated the data key: the same step again. If none has, such a body is damaged.
+    if (reloaded.current.version !== store.current.version) return progress;
+    store = reloaded;
+  }
   const changes = rows.map((row) => sealAnew(store, row)).filter((change) => change !== null);
   const replaced = changes.length === 0 ? 0 : await maintenance.replaceBodies(progress, store.current.version, changes);
   if (replaced === null) {
@@ -76,6 +83,11 @@ async function step(services: ReencryptServices, progress: Reencryption): Promis
   if (done.damaged === 0) await deleteUnused(services, done, target);
   await keys.endReencryption(done);
   return null;
+}
+
+function namesUnknownKey(store: OpenStore, rows: readonly OutdatedBody[]): boolean {
+  const named = rows.map(({ body }) => dataKeyVersion(body));
+  return named.some((version) => version !== null && store.dataKey(version) === undefined);
 }
 
 /** Null when the body does not verify. It stays as it is, and so does its data key, for a backup may yet mend it. */
