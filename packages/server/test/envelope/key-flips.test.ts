@@ -122,6 +122,12 @@ describe.each([
     for (const provider of ["", "local:", ...[...flips(id)].map(([, changed]) => changed.toString("latin1"))]) {
       await editor.with("store_keys", where, "provider", provider, async () => {
         expect(await outcome(), provider).toBe("closed");
+        const [named, closed, ...more] = await damageOf(world);
+        expect(named).toContain(
+          `${nameOf(purpose, version)}it names the key provider ${provider}, which was not given`,
+        );
+        expect(closed).toContain("Store default/user-tokens has no usable keys");
+        expect(more).toEqual([]);
       });
     }
   });
