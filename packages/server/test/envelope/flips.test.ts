@@ -66,7 +66,7 @@ async function openFlips() {
   const editor = new Editor(world);
   const hex = id.toString("hex");
   const where = `record_id = x'${hex}' and project = 'default' and store = 'user-tokens'`;
-  return { world, editor, id, where, read, name: `Record ${hex} of store user-tokens in project default` };
+  return { world, editor, hit, id, where, read, name: `Record ${hex} of store user-tokens in project default` };
 }
 
 const BOTH = ["damaged", "damaged"] as const;
@@ -146,6 +146,16 @@ describe("a row of record_versions", () => {
       });
     }
     expect(await read()).toEqual(NEITHER);
+  });
+
+  test.each([1, 2] as const)("of version %i that was renumbered is not read as what it is not", async (version) => {
+    const { world, editor, hit, where } = await openFlips();
+    for (const other of [3, 2 ** 32 + version, Number.MAX_SAFE_INTEGER]) {
+      await editor.with("record_versions", `${where} and version = ${version}`, "version", other, async () => {
+        await expect(world.records.read([{ ...hit, version: other }])).rejects.toThrow(DamagedRecordError);
+      });
+      expect(await world.records.read([{ ...hit, version: other }])).toMatchObject([{ kept: null }]);
+    }
   });
 
   test.each([1, 2] as const)("of version %i with any byte of its id flipped", async (version) => {
