@@ -10,8 +10,11 @@ import { openKeyProvider } from "./envelope/open-key-provider.js";
 import type { Logger } from "./logger.js";
 import { StartupError } from "./startup-error.js";
 import type { Database } from "./storage/database.js";
+import type { MasterRef } from "./storage/store-key.js";
 
 const LOCAL = "local:";
+/** Stores that a refusal names. */
+const NAMED_STORES = 5;
 
 export interface ProviderOptions {
   /** URIs, or providers that the caller has made. None: the local keyring. */
@@ -33,7 +36,8 @@ export async function openConfiguredProviders(
   database: Pick<Database, "directory" | "keys">,
   { wanted, keyringFile, guard, logger }: ProviderOptions,
 ): Promise<KeyProviders> {
-  const needs = [...new Set((await database.keys.countWraps()).map(({ provider }) => provider))];
+  const counts = await database.keys.countWraps();
+  const needs = [...new Set(counts.map(({ provider }) => provider))];
   const needed = new Set(needs);
   const all = (wanted.length === 0 ? [LOCAL] : wanted).map((one) =>
     typeof one === "string" && one.startsWith(LOCAL) ? LOCAL + resolve(one.slice(LOCAL.length) || keyringFile) : one,
@@ -47,8 +51,9 @@ export async function openConfiguredProviders(
   };
   try {
     for (const index of all.keys()) await open(index, false);
-    for (const provider of opened.values()) needed.delete(provider.id);
+    const isMet = [...opened.values()].filter((provider) => needed.delete(provider.id)).length > 0;
     const missing = [...all.keys()].filter((index) => !opened.has(index));
+    if (isMet && missing.length === 0) await refuseStrays(counts, needed, database);
     refuseUnmet(
       [...needed],
       missing.map((index) => all[index]),
@@ -69,6 +74,26 @@ export async function openConfiguredProviders(
 
 function isMissingKeyring(one: string | KeyProvider): boolean {
   return typeof one === "string" && one.startsWith(LOCAL) && !existsSync(one.slice(LOCAL.length));
+}
+
+/**
+ * Of a database most of which is served: which stores need another provider. A damaged row may name one that never was.
+ * @throws {StartupError}
+ */
+async function refuseStrays(
+  counts: readonly MasterRef[],
+  unmet: ReadonlySet<string>,
+  { keys }: Pick<Database, "keys">,
+): Promise<void> {
+  const [stray] = counts.filter(({ provider }) => unmet.has(provider));
+  if (stray === undefined) return;
+  const stores = await keys.storesUnder(stray, NAMED_STORES + 1);
+  const names = stores.slice(0, NAMED_STORES).map(({ project, store }) => `${project}/${store}`);
+  throw new StartupError(
+    `Keys of ${names.join(", ")}${stores.length > NAMED_STORES ? " and others" : ""} name the key provider ` +
+      `${stray.provider}, with which the server is not configured: add it with --key-provider. If there never was one, they ` +
+      "were damaged in the database: restore it from a backup.",
+  );
 }
 
 /** `unmet`: ids that the database needs; `missing`: keyrings that are not there. @throws {StartupError} */

@@ -6,6 +6,7 @@ import { connect } from "node:net";
 import { join } from "node:path";
 
 import { RECORD_MEDIA_TYPE } from "@tacenda/protocol";
+import BetterSqlite3 from "better-sqlite3";
 import { beforeEach, describe, expect, onTestFinished, test } from "vitest";
 
 import { createApp, type AppDependencies } from "../src/app.js";
@@ -142,6 +143,20 @@ describe("a later start", () => {
     const refusal = start();
     await expect(refusal).rejects.toThrow(needed);
     await expect(refusal).rejects.toThrow(await idOf(other));
+  });
+
+  test("refuses a database with a key of another provider beside its own, naming the store", async () => {
+    await startWithRecord();
+    const database = new BetterSqlite3(join(dataDir, "tacenda.db"));
+    const { provider } = database.prepare("select provider from store_keys").get() as { provider: string };
+    const edit = database.prepare("update store_keys set provider = ? where purpose = 'data'");
+    edit.run("local:other");
+    await expect(start()).rejects.toThrow(
+      /Keys of default\/\S+ name the key provider local:other, .*damaged in the database/,
+    );
+    edit.run(provider);
+    database.close();
+    await start();
   });
 
   test("makes a new keyring when nothing was wrapped with the old one", async () => {

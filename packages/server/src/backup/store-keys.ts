@@ -20,13 +20,13 @@ export interface KeyFault {
 }
 
 /**
- * Unwraps every key and gives those that do not open.
- * @throws {BackupError} when keys were wrapped by another provider: nothing can be said of those.
+ * Unwraps every key and gives those that do not open. One that names a provider which was not given is among them.
+ * @throws {BackupError} when no key names a provider that was given: those are of another database, and nothing can be said.
  * @throws {KeyProviderError} when the provider cannot be reached.
  */
 export async function tryKeys(keys: readonly KeyRow[], providers: KeyProviders): Promise<KeyFault[]> {
   const others = new Set(keys.map((key) => key.provider).filter((id) => providers.get(id) === undefined));
-  if (others.size > 0) {
+  if (others.size > 0 && keys.every(({ provider }) => others.has(provider))) {
     const ids = providers.all().map(({ id }) => id);
     const isKeyring = [...ids, ...others].every((id) => id.startsWith("local:")) && ids.length === 1;
     throw new BackupError(
@@ -63,10 +63,15 @@ export function storeKeysOf(keys: readonly KeyRow[], providers: KeyProviders): S
 
 async function tryKey(key: KeyRow, providers: KeyProviders): Promise<string | null> {
   const { project, store, purpose, version, master_version: masterVersion, wrapped } = key;
+  const provider = providers.get(key.provider);
+  if (provider === undefined) {
+    return (
+      `it names the key provider ${key.provider}, which was not given. Name it as well, with --key-provider or --keyring; ` +
+      "if there is none, the key was damaged or edited in the database."
+    );
+  }
   try {
-    const opened = await providers
-      .require(key.provider)
-      .unwrap({ masterVersion, wrapped }, { project, store, purpose, version });
+    const opened = await provider.unwrap({ masterVersion, wrapped }, { project, store, purpose, version });
     const { length } = opened;
     opened.fill(0);
     return length === KEY_BYTES ? null : `The key provider gave back a key of ${length} bytes.`;

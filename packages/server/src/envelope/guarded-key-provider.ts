@@ -6,6 +6,7 @@
 import { setTimeout as sleep } from "node:timers/promises";
 
 import { KeyProviderError, type KeyProvider, type MasterKeys, type Wrap, type WrapContext } from "./key-provider.js";
+import { refusedWrap } from "./providers/wrap-format.js";
 
 /** A provider bounds its calls itself, and knows better why one failed; this is for one that does not. In milliseconds. */
 const TIMEOUT_MILLISECONDS = 10_000;
@@ -15,6 +16,9 @@ const ROTATE_MILLISECONDS = 60_000;
 const PROBE_MILLISECONDS = 500;
 /** How long a failure is told again without asking, in milliseconds: so soon is a recovery noticed. */
 const REST_MILLISECONDS = 1_000;
+
+/** Of store keys and of master keys. */
+const MAX_KEY_VERSION = 2 ** 32 - 1;
 
 export type KeyProviderOperation = "wrap" | "unwrap" | "rewrap" | "version" | "health" | keyof MasterKeys;
 
@@ -68,11 +72,13 @@ export class GuardedKeyProvider implements KeyProvider {
     return this.#call("wrap", () => this.#provider.wrap(key, context));
   }
 
-  unwrap(wrap: Wrap, context: WrapContext): Promise<Uint8Array> {
-    return this.#call("unwrap", () => this.#provider.unwrap(wrap, context));
+  async unwrap(wrap: Wrap, context: WrapContext): Promise<Uint8Array> {
+    this.#refuseImpossible(wrap, context);
+    return await this.#call("unwrap", () => this.#provider.unwrap(wrap, context));
   }
 
   async rewrap(wrap: Wrap, context: WrapContext): Promise<Wrap> {
+    this.#refuseImpossible(wrap, context);
     const rewrap = this.#provider.rewrap?.bind(this.#provider);
     if (rewrap) return await this.#call("rewrap", () => rewrap(wrap, context));
     const key = await this.unwrap(wrap, context);
@@ -109,6 +115,11 @@ export class GuardedKeyProvider implements KeyProvider {
       ...change("reinstate"),
       ...change("destroy"),
     };
+  }
+
+  /** A damaged row may hold any number. One that no key can have is no reason to ask, nor to take the provider for failed. */
+  #refuseImpossible({ masterVersion }: Wrap, { version }: WrapContext): void {
+    if (!isKeyVersion(masterVersion) || !isKeyVersion(version)) throw refusedWrap(this.id);
   }
 
   /** @throws {KeyProviderError} whatever the provider threw, or what it threw a moment ago. */
@@ -163,6 +174,10 @@ export class GuardedKeyProvider implements KeyProvider {
       throw new KeyProviderError("unavailable", message, { cause: error });
     }
   }
+}
+
+function isKeyVersion(version: number): boolean {
+  return Number.isInteger(version) && version >= 1 && version <= MAX_KEY_VERSION;
 }
 
 async function withTimeout<T>(work: Promise<T>, milliseconds: number, id: string): Promise<T> {

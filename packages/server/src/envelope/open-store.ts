@@ -7,7 +7,7 @@ import { createHmac, createSecretKey, timingSafeEqual, type KeyObject } from "no
 
 import type { RecordState } from "../storage/record-store.js";
 import { SEAL_BYTES, openFrom, sealInto } from "./aead.js";
-import { asBuffer, lp, writeU64 } from "./bytes.js";
+import { asBuffer, lp, u32, writeU64 } from "./bytes.js";
 import { SALT_BYTES, type DataKey } from "./subkeys.js";
 
 const BODY_FORMAT = 1;
@@ -82,8 +82,9 @@ export class OpenStore {
     return createHmac("sha256", this.#tagKey).update(input).digest();
   }
 
-  /** Whether the state carries its own tag. Constant time. */
+  /** Whether the state carries its own tag. Constant time, unless its version is none that could have one. */
   verifyTag(recordId: Uint8Array, state: RecordState): boolean {
+    if (!isVersion(state.version)) return false;
     return state.tag?.length === HASH_BYTES && timingSafeEqual(this.tag(recordId, state), state.tag);
   }
 
@@ -112,10 +113,16 @@ export class OpenStore {
   /** The sealed record in a stored body, or null when it does not verify for this record and version. */
   open(recordId: Uint8Array, version: number, storedBody: Uint8Array): Buffer | null {
     const dataKey = this.#dataKeys.get(dataKeyVersion(storedBody) ?? 0);
-    if (dataKey === undefined) return null;
+    if (dataKey === undefined || !isVersion(version)) return null;
     const body = asBuffer(storedBody);
     const subkey = dataKey.subkeyForOpening(body.subarray(SALT_OFFSET, SEAL_OFFSET));
     return openFrom(body, SEAL_OFFSET, subkey, this.#additionalData(recordId, version, dataKey.version));
+  }
+
+  /** How stored bodies under data keys of `version` or later begin, and of the current one whatever its version. */
+  bodyStarts(version: number): Buffer[] {
+    const versions = [...this.#dataKeys.keys()].filter((known) => known >= version || known === this.current.version);
+    return versions.map((known) => Buffer.concat([Buffer.from([BODY_FORMAT]), u32(known)]));
   }
 
   #additionalData(recordId: Uint8Array, version: number, keyVersion: number): Buffer {
@@ -127,6 +134,11 @@ export class OpenStore {
     data.writeUInt32BE(keyVersion, length + HASH_BYTES + 8);
     return data;
   }
+}
+
+/** A damaged row may hold any number, and most are in no bytes that could be authenticated. */
+function isVersion(version: number): boolean {
+  return Number.isSafeInteger(version) && version > 0;
 }
 
 /** The data-key version a stored body names, unverified; null when the bytes are no stored body. */

@@ -5,7 +5,7 @@
 
 import { setImmediate, setTimeout as sleep } from "node:timers/promises";
 
-import type { OpenStore } from "../envelope/open-store.js";
+import { dataKeyVersion, type OpenStore } from "../envelope/open-store.js";
 import type { StoreKeys } from "../envelope/store-keys.js";
 import type { KeyDirectory, Reencryption } from "../storage/key-directory.js";
 import type { BodyChange, MaintenanceStore, OutdatedBody, VersionPlace } from "../storage/maintenance.js";
@@ -73,7 +73,11 @@ async function step(
   if (store === null) return "gone";
   const opened = store;
 
-  const { rows, next } = await maintenance.findOutdatedBodies(progress, target, progress, STEP);
+  const { rows, next } = await maintenance.findOutdatedBodies(progress, opened.bodyStarts(target), progress, STEP);
+  // Another server may have rotated the data key: the same step again. If none has, such a body is damaged.
+  if (namesUnknownKey(opened, rows) && (await storeKeys.reload(project, name, opened)) !== opened) {
+    return { next: progress, damaged };
+  }
   const changes = rows.map((row) => sealAnew(opened, row)).filter((change) => change !== null);
   if (changes.length > 0) {
     const replaced = await maintenance.replaceBodies(progress, opened.current.version, changes);
@@ -84,6 +88,11 @@ async function step(
     }
   }
   return { next, damaged: damaged + rows.length - changes.length };
+}
+
+function namesUnknownKey(store: OpenStore, rows: readonly OutdatedBody[]): boolean {
+  const named = rows.map(({ body }) => dataKeyVersion(body));
+  return named.some((version) => version !== null && !store.knowsDataKey(version));
 }
 
 /** Null when the body does not verify. It stays as it is, and so does its data key, for a backup may yet mend it. */
@@ -116,16 +125,19 @@ async function end(
  * nothing will be.
  */
 async function lookOver(
-  { maintenance }: ReencryptServices,
-  { project, store, target }: Reencryption,
+  { maintenance, storeKeys }: ReencryptServices,
+  ref: Reencryption,
   proceed: () => Promise<boolean>,
-): Promise<"clear" | "again" | "stopped"> {
+): Promise<"clear" | "again" | "stopped" | "gone"> {
+  const store = await storeKeys.open(ref.project, ref.store);
+  if (store === null) return "gone";
+  const upToDate = store.bodyStarts(ref.target);
   let place: VersionPlace | null = BEGIN;
   while (place !== null) {
     if (!(await proceed())) return "stopped";
     const { rows, next }: { rows: OutdatedBody[]; next: VersionPlace | null } = await maintenance.findOutdatedBodies(
-      { project, store },
-      target,
+      ref,
+      upToDate,
       place,
       STEP,
     );

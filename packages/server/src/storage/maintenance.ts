@@ -57,11 +57,11 @@ export interface BodyChange extends VersionPlace {
 
 /** How far a look for outdated bodies goes at most. */
 export interface OutdatedBounds {
-  /** Versions looked at, whatever their data keys. */
+  /** Versions looked at. */
   maxRows: number;
   /** Bodies found. */
   maxBodies: number;
-  /** No more is looked for once those found make up as much. */
+  /** No more versions are looked at once their bodies make up as much. */
   maxBytes: number;
 }
 
@@ -91,12 +91,13 @@ export interface MaintenanceStore {
    */
   changeExpiring(changes: readonly ExpiryChange[]): Promise<void>;
   /**
-   * Looks at versions of a store, in key order after `place`, for bodies under data keys below `keyVersion`. `next` is where
-   * to go on, null at the end. Rows that are to be purged are among them until they are.
+   * Looks at versions of a store, in key order after `place`, for bodies that begin with none of `upToDate`. `next` is where to
+   * go on, null at the end. Rows that are to be purged are among them until they are. What a row says of its data key beside the
+   * body is not asked: it may be wrong, and the key be given up that the body is under.
    */
   findOutdatedBodies(
     ref: StoreRef,
-    keyVersion: number,
+    upToDate: readonly Uint8Array[],
     place: VersionPlace,
     bounds: OutdatedBounds,
   ): Promise<{ rows: OutdatedBody[]; next: VersionPlace | null }>;

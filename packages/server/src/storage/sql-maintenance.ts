@@ -123,11 +123,11 @@ export class SqlMaintenanceStore implements MaintenanceStore {
 
   async findOutdatedBodies(
     ref: StoreRef,
-    keyVersion: number,
+    upToDate: readonly Uint8Array[],
     place: VersionPlace,
     bounds: OutdatedBounds,
   ): Promise<{ rows: OutdatedBody[]; next: VersionPlace | null }> {
-    return await read(this.#engine, (db) => selectOutdated(db, ref, keyVersion, place, bounds));
+    return await read(this.#engine, (db) => selectOutdated(db, ref, upToDate, place, bounds));
   }
 
   async replaceBodies(ref: StoreRef, keyVersion: number, changes: readonly BodyChange[]): Promise<number | null> {

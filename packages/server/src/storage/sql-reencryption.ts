@@ -8,38 +8,38 @@ import type { BodyChange, OutdatedBody, OutdatedBounds, VersionPlace } from "./m
 import type { Schema } from "./schema.js";
 import { acceptsWrites } from "./sql-store-keys.js";
 
-/** First looks at the keys and sizes of some rows, and then takes the bodies of those that matter. */
+/** First looks at the sizes of some rows, which costs little, and then takes the bodies that matter of no more than it may. */
 export async function selectOutdated(
   db: Kysely<Schema>,
   ref: StoreRef,
-  keyVersion: number,
+  upToDate: readonly Uint8Array[],
   place: VersionPlace,
   { maxRows, maxBodies, maxBytes }: OutdatedBounds,
 ): Promise<{ rows: OutdatedBody[]; next: VersionPlace | null }> {
   const seen = await after(db, ref, place)
-    .select(["record_id as id", "version", "key_version as keyVersion", sql<number>`length(body)`.as("size")])
+    .select(["record_id as id", "version", sql<number>`length(body)`.as("size")])
     .limit(maxRows)
     .execute();
   let bytes = 0;
   let count = 0;
-  let outdated = 0;
-  for (const row of seen) {
-    if (bytes >= maxBytes || outdated >= maxBodies) break;
+  for (const { size } of seen) {
+    if (bytes >= maxBytes) break;
+    bytes += size;
     count++;
-    if (row.keyVersion === null || row.keyVersion >= keyVersion) continue;
-    outdated++;
-    bytes += row.size;
   }
   const last = seen[count - 1];
-  const isEnd = last === undefined || (count === seen.length && count < maxRows);
-  const next = isEnd ? null : { id: plainBytes(last.id), version: last.version };
-  if (outdated === 0 || last === undefined) return { rows: [], next };
-  const rows = await after(db, ref, place)
+  if (last === undefined) return { rows: [], next: null };
+  const found = await after(db, ref, place)
     .select(["record_id as id", "version", "body"])
-    .where("key_version", "<", keyVersion)
     .where((eb) => eb(eb.refTuple("record_id", "version"), "<=", eb.tuple(last.id, last.version)))
+    .where((eb) => eb.and(upToDate.map((begin) => sql<boolean>`substr(body, 1, ${sql.lit(begin.length)}) != ${begin}`)))
+    .limit(maxBodies)
     .execute();
-  return { rows: rows.map((row) => ({ ...row, id: plainBytes(row.id), body: plainBytes(row.body) })), next };
+  const rows = found.map((row) => ({ ...row, id: plainBytes(row.id), body: plainBytes(row.body) }));
+  const isFull = rows.length === maxBodies;
+  if (!isFull && count === seen.length && count < maxRows) return { rows, next: null };
+  const { id, version } = (isFull ? rows.at(-1) : undefined) ?? last;
+  return { rows, next: { id: plainBytes(id), version } };
 }
 
 /** The versions of a store after a place, in key order. */

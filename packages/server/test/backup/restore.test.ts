@@ -172,6 +172,16 @@ describe("before anything is written, a restore says", () => {
     },
   );
 
+  test("which wrapped key names a provider that was not given, where others name the one that was", async () => {
+    const { world, directory, dataDir } = await setUp();
+    world.raw.exec("update store_keys set provider = 'local:other' where store = 'zeta' and purpose = 'data'");
+    await backUp(world, directory);
+    await expect(restore({ directory, dataDir, provider: world.keyring })).rejects.toThrow(
+      /the data key 1 of store zeta in project default .* does not open: it names the key provider local:other/,
+    );
+    expect(existsSync(dataDir)).toBe(false);
+  });
+
   test("which wrapped key is damaged", async () => {
     const { world, directory, dataDir } = await setUp();
     const wrapped = (await world.database.keys.wrappedKeys("default", "zeta")).find(

@@ -113,3 +113,21 @@ test("rewrapping is unwrapping and wrapping where the provider has no way of its
   expect(renewed.masterVersion).toBe(2);
   expect(Buffer.from(await guarded.unwrap(renewed, CONTEXT)).equals(key)).toBe(true);
 });
+
+test("a wrap with numbers that no key can have is refused without asking, and the provider goes on", async () => {
+  const { provider, guarded, calls } = await open();
+  const wrap = await guarded.wrap(randomBytes(32), CONTEXT);
+  calls.length = 0;
+  const asked = vi.spyOn(provider, "unwrap");
+  for (const number of [0, -1, 0.5, 2 ** 32, 2 ** 53, 2 ** 63, NaN]) {
+    for (const call of ["unwrap", "rewrap"] as const) {
+      await expect(guarded[call](wrap, { ...CONTEXT, version: number })).rejects.toMatchObject({ fault: "refused" });
+      await expect(guarded[call]({ ...wrap, masterVersion: number }, CONTEXT)).rejects.toMatchObject({
+        fault: "refused",
+      });
+    }
+  }
+  expect(asked).not.toHaveBeenCalled();
+  expect(calls).toEqual([]);
+  await guarded.unwrap(wrap, CONTEXT);
+});

@@ -77,6 +77,14 @@ describe("bodies", () => {
     expect(makeStore("default", "user-tokens").open(id, 1, body)).not.toBeNull();
   });
 
+  test("and tags of versions that no record can have are damaged, and stop nobody", () => {
+    const body = store.seal(id, 1, randomBytes(100));
+    for (const version of [0, -1, -(2 ** 40), 2 ** 53, 2 ** 63, -(2 ** 63)]) {
+      expect(store.open(id, version, body), String(version)).toBeNull();
+      expect(store.verifyTag(id, { version, protected: false, active: true, tag: randomBytes(32) })).toBe(false);
+    }
+  });
+
   test("share a salt until it has been used as often as allowed, and never a nonce", () => {
     const rotating = makeStore("default", "user-tokens", { sealsPerSalt: 5 });
     const bodies = Array.from({ length: 15 }, () => rotating.seal(id, 1, Buffer.from("same")));
