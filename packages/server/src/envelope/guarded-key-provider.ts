@@ -49,11 +49,7 @@ export class GuardedKeyProvider implements KeyProvider {
     this.id = provider.id;
     this.kind = provider.id.slice(0, Math.max(provider.id.indexOf(":"), 0)) || "other";
     const { masterKeys } = provider;
-    if (masterKeys)
-      this.masterKeys = {
-        ...masterKeys,
-        rotate: () => this.#call("rotate", () => masterKeys.rotate(), ROTATE_MILLISECONDS),
-      };
+    if (masterKeys) this.masterKeys = this.#guard(masterKeys);
   }
 
   currentVersion(): Promise<number> {
@@ -85,6 +81,23 @@ export class GuardedKeyProvider implements KeyProvider {
 
   close(): Promise<void> {
     return this.#provider.close();
+  }
+
+  /** Method by method: those of a class are not among its object's own properties, and a copy of these lacks them. */
+  #guard(masterKeys: MasterKeys): MasterKeys {
+    const { scheduled, instead } = masterKeys;
+    const retire = masterKeys.retire?.bind(masterKeys);
+    const reinstate = masterKeys.reinstate?.bind(masterKeys);
+    const destroy = masterKeys.destroy?.bind(masterKeys);
+    return {
+      scheduled,
+      ...(instead !== undefined && { instead }),
+      versions: () => masterKeys.versions(),
+      rotate: () => this.#call("rotate", () => masterKeys.rotate(), ROTATE_MILLISECONDS),
+      ...(retire && { retire }),
+      ...(reinstate && { reinstate }),
+      ...(destroy && { destroy }),
+    };
   }
 
   /** @throws {KeyProviderError} whatever the provider threw. */

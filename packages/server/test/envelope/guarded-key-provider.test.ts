@@ -3,12 +3,14 @@
 import { randomBytes } from "node:crypto";
 import { join } from "node:path";
 
-import { expect, test, vi } from "vitest";
+import { expect, onTestFinished, test, vi } from "vitest";
 
 import { GuardedKeyProvider } from "../../src/envelope/guarded-key-provider.js";
 import type { WrapContext } from "../../src/envelope/key-provider.js";
+import { openKeyProvider } from "../../src/envelope/open-key-provider.js";
 import { openSwitchable } from "../keys/switchable-provider.js";
 import { freshFolder } from "../world.js";
+import { TransitDouble, leastPolicy } from "./providers/transit-double.js";
 
 const CONTEXT: WrapContext = { project: "default", store: "s", purpose: "data", version: 1 };
 
@@ -33,6 +35,27 @@ test("every call is counted by kind, operation and outcome", async () => {
   provider.state = "unavailable";
   await expect(guarded.currentVersion()).rejects.toMatchObject({ fault: "unavailable" });
   expect(calls).toEqual(["local wrap ok", "local unwrap ok", "local unwrap refused", "local version unavailable"]);
+});
+
+test("master keys that are an object of a class can do guarded what they can do", async () => {
+  const double = await TransitDouble.start();
+  onTestFinished(() => double.stop());
+  double.createKey("one");
+  const token = double.createToken({ policy: leastPolicy("transit", "one") });
+  const environment = { TACENDA_TRANSIT_TOKEN: token };
+  const provider = await openKeyProvider(`transit:${double.url}/transit/keys/one`, { environment, create: false });
+  const { masterKeys } = new GuardedKeyProvider(provider);
+  const states = async () => (await masterKeys?.versions())?.map(({ state }) => state);
+  expect(await masterKeys?.rotate()).toBe(2);
+  await masterKeys?.retire?.(1);
+  expect(await states()).toEqual(["retired", "enabled"]);
+  await masterKeys?.reinstate?.(1);
+  expect(await states()).toEqual(["enabled", "enabled"]);
+  await masterKeys?.retire?.(1);
+  await masterKeys?.destroy?.(1);
+  expect(await states()).toEqual(["destroyed", "enabled"]);
+  expect(masterKeys?.scheduled).toBe(true);
+  await provider.close();
 });
 
 test("a provider that does not answer is unavailable in time", async () => {
