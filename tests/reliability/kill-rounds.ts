@@ -135,11 +135,11 @@ async function everyEarlier(
 }
 
 /** What the killed server was busy with, by what the next one has taken up. */
-async function noteKill({ url, output }: ServerProcess, { kills, faults }: RoundsResult): Promise<void> {
-  const { reencryptions, failure } = await adminOf(url).keys.status();
+async function noteKill(server: ServerProcess, { kills, faults }: RoundsResult): Promise<void> {
+  const { reencryptions, failure } = await adminOf(server.url).keys.status();
   if (failure !== null) faults.push(`the work on keys has failed: ${failure}`);
-  const rewrapped = output().includes("wrapped anew");
-  const reencrypted = reencryptions.length > 0 || output().includes("re-encrypt");
+  const rewrapped = server.output().includes("wrapped anew");
+  const reencrypted = reencryptions.length > 0 || server.output().includes("re-encrypt");
   if (rewrapped) kills.rewrapping++;
   if (reencrypted) kills.reencrypting++;
   if (!rewrapped && !reencrypted) kills.idle++;

@@ -50,3 +50,12 @@ export const KEYRING_IN_PLACE: Edit = {
   find: 'await open(temporary, "wx", 384)',
   replace: 'await open(file.endsWith(".json") ? file : temporary, "w", 384)',
 };
+
+/** Writes go on with unwrapped keys that cannot be loaded again, as reads do. */
+export const WRITES_WITH_OLD_KEYS: Edit = {
+  find: 'const mayGoOn = use === "read" && ',
+  replace: "const mayGoOn = ",
+};
+
+/** Reads go on with them for ever. */
+export const GRACE_WITHOUT_END: Edit = { find: "age <= this.#ttl + this.#grace;", replace: "true;" };
