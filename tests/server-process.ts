@@ -125,7 +125,8 @@ async function listeningLine(
     if (line !== undefined) return JSON.parse(line) as Pick<ServerProcess, "url" | "metricsUrl">;
     if (child.exitCode !== null || child.signalCode !== null) {
       await closed;
-      throw new Error(`The server ended instead of listening: ${output()}`);
+      const how = child.signalCode ?? `code ${child.exitCode}`;
+      throw new Error(`The server ended instead of listening, by ${how}: ${output()}`);
     }
     deadline.throwIfAborted();
     await new Promise((resolve) => setTimeout(resolve, 20));

@@ -34,21 +34,26 @@ export function storeOf(url: string, secret: string, id = STORE, options: Omit<T
 export type Row = readonly [store: string, key: string, value: string];
 
 /** Makes the stores and writes what they hold. Gives what must be read from now on. */
-export async function fill(url: string, secret: string, contents: Contents): Promise<Row[]> {
+export async function fill(
+  url: string,
+  secret: string,
+  contents: Contents,
+  fetch: typeof globalThis.fetch = globalThis.fetch,
+): Promise<Row[]> {
   const { stores, records, versions, bytes } = contents;
   const admin = adminOf(url);
   await admin.stores.create(STORE);
   const beside = Array.from({ length: stores }, (_, index) => `beside-${index}`);
   await Promise.all(beside.map((id) => admin.stores.create(id)));
   const rows: Row[] = beside.map((id) => [id, "only", `the value of ${id}`]);
-  await Promise.all(rows.map(([id, key, value]) => storeOf(url, secret, id).setValue(key, value)));
-  const kept = storeOf(url, secret);
+  await Promise.all(rows.map(([id, key, value]) => storeOf(url, secret, id, { fetch }).setValue(key, value)));
+  const kept = storeOf(url, secret, STORE, { fetch });
   for (let version = 1; version <= versions; version++) {
     const written = Array.from({ length: records }, (_, index): readonly [string, string] => [
       `record-${index}`,
       `${index} in version ${version}:`.padEnd(bytes, "="),
     ]);
-    for (let start = 0; start < records; start += 50) await kept.setValues(written.slice(start, start + 50));
+    await Promise.all(written.map(([key, value]) => kept.setValue(key, value)));
     if (version === versions) rows.push(...written.map(([key, value]): Row => [STORE, key, value]));
   }
   return rows;

@@ -35,3 +35,27 @@ export const WRONG_KEY_UNVERIFIED: readonly Edit[] = [
 
 /** A master key is retired without a look at what is wrapped under it. */
 export const RETIRED_IN_USE: Edit = { find: "if (used !== void 0) return false;", replace: "" };
+
+/** No bug: the next server need not wait long for the lease of a killed one, so that kills find it at work again. */
+export const SHORT_LEASE: Edit = { find: "LEASE_MILLISECONDS2 = 15e3", replace: "LEASE_MILLISECONDS2 = 200" };
+
+/** A body's new data key is noted before there is a body under it. */
+export const KEY_NOTED_FIRST: Edit = {
+  find: ".set({ body, key_version: keyVersion })",
+  replace: ".set({ key_version: keyVersion })",
+};
+
+/** The keyring is opened for writing, which empties it, and not replaced as a whole. */
+export const KEYRING_IN_PLACE: Edit = {
+  find: 'await open(temporary, "wx", 384)',
+  replace: 'await open(file.endsWith(".json") ? file : temporary, "w", 384)',
+};
+
+/** Writes go on with unwrapped keys that cannot be loaded again, as reads do. */
+export const WRITES_WITH_OLD_KEYS: Edit = {
+  find: 'const mayGoOn = use === "read" && ',
+  replace: "const mayGoOn = ",
+};
+
+/** Reads go on with them for ever. */
+export const GRACE_WITHOUT_END: Edit = { find: "age <= this.#ttl + this.#grace;", replace: "true;" };
