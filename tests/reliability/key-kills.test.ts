@@ -75,7 +75,7 @@ describe(
     test.each([
       ["another key wrapped, unverified", WRONG_KEY_UNVERIFIED],
       ["master keys retired in use", [RETIRED_IN_USE]],
-      ["a data key that is deleted too early", [DATA_KEY_DELETED_EARLY]],
+      ["a data key that is deleted too early", DATA_KEY_DELETED_EARLY],
     ])("this suite catches %s", async (_, bug) => {
       const bin = await seedServer(await freshFolder(), [SHORT_LEASE, ...bug]);
       expect((await killInRounds(bin, 6)).faults).not.toEqual([]);

@@ -127,7 +127,7 @@ describe(`key operations under ${CLIENTS} clients`, { timeout: 120_000 * TOURS }
   });
 
   test("this suite catches a data key that is deleted too early", async () => {
-    const bin = await seedServer(await freshFolder(), [DATA_KEY_DELETED_EARLY]);
+    const bin = await seedServer(await freshFolder(), DATA_KEY_DELETED_EARLY);
     const faults = (await operateUnderLoad(bin, false)).join("\n");
     expect(faults).toContain("verify ends with 1");
     expect(faults).toMatch(/reading (client|kept)/);

@@ -23,13 +23,13 @@ const ACTIVATED = "await providers.activate(provider);";
 const WRAPS_COMMITTED = after("const replaced = await keys.replaceWraps(changes);");
 const WRAP_REPLACED = before("return Number(numUpdatedRows);");
 const RETIRED = "await masterKeys.retire(master.masterVersion);";
-const REINSTATED = "await masterKeys.reinstate(master.masterVersion);";
-const DESTROYED = "await masterKeys.destroy(master.masterVersion);";
-const DATA_KEY_COMMITTED = 'if (await keys.addDataKey(ref, key2) !== "added") continue;';
+const REINSTATED = "await masterKeys.reinstate(master.masterVersion).catch(rethrow);";
+const DESTROYED = "await masterKeys.destroy(master.masterVersion).catch(rethrow);";
+const DATA_KEY_TO_BE_ADDED = 'if (await keys.addDataKey(ref, key2) === "added") return key2.version;';
 const BODY_REPLACED = after("count += Number(numUpdatedRows);");
-const BODIES_COMMITTED = before("if (replaced === null) {");
-const PROGRESS_KEPT = after("await keys.saveReencryption(progress);");
-const ENDED = "await keys.endReencryption(done);";
+const BODIES_COMMITTED = before("if (replaced === null) {\n      await storeKeys2.reload(project2, name, opened);");
+const PROGRESS_KEPT = before("await sleep3(performance.now() - started);\n      continue;");
+const ENDED = "await keys.endReencryption(progress);";
 
 type Line = readonly [name: string, place: Place, passage?: number];
 
@@ -41,7 +41,7 @@ const KEYRING: readonly Line[] = [
   ["the new keyring is in its place", after(KEYRING_PLACED)],
 ];
 const REWRAP: readonly Line[] = [
-  ["keys are wrapped anew and not kept", before("result.refused += outdated.length - changes.length;")],
+  ["keys are wrapped anew and not kept", before("result.refused += batch2.refused;")],
   ["the first of the wraps is replaced", WRAP_REPLACED],
   ["half of the wraps are replaced", WRAP_REPLACED, 32],
   ["the first wraps are committed", WRAPS_COMMITTED],
@@ -50,7 +50,10 @@ const REWRAP: readonly Line[] = [
 const LINES: Readonly<Record<Operation, readonly Line[]>> = {
   rotate: [
     ...KEYRING,
-    ["the master key is rotated", after("const masterVersion2 = await this.#masterKeysOf(provider).rotate();")],
+    [
+      "the master key is rotated",
+      after("const masterVersion2 = await this.#masterKeysOf(provider).rotate().catch(rethrow);"),
+    ],
     ...REWRAP,
   ],
   migrate: [
@@ -59,8 +62,8 @@ const LINES: Readonly<Record<Operation, readonly Line[]>> = {
     ...REWRAP,
   ],
   retire: [
-    ["a master key is to be retired", before("if (!await keys.retireMaster(master, now()))")],
-    ["it is noted and not committed", before("return true;\n    });\n  }\n  async reinstateMaster")],
+    ["a master key is to be retired", before("const noted = await keys.retireMaster(master, now());")],
+    ["it is noted and not committed", before('return numInsertedOrUpdatedRows === 1n ? "retired"')],
     ["it is retired in the database", before(RETIRED)],
     ...KEYRING,
     ["it is retired in the provider", after(RETIRED)],
@@ -76,24 +79,24 @@ const LINES: Readonly<Record<Operation, readonly Line[]>> = {
     ["it is destroyed in the provider", after(DESTROYED)],
   ],
   rotateData: [
-    ["a data key is wrapped", before(DATA_KEY_COMMITTED)],
+    ["a data key is wrapped", before(DATA_KEY_TO_BE_ADDED)],
     ["the earlier are retired, not committed", before("await insertKey(transaction, project2, store2, key2);")],
     ["it is added and not committed", before('return "added";')],
-    ["it is committed", after(DATA_KEY_COMMITTED)],
-    ["it is in use", before("if (reencrypt2) await services.keyAdministration.reencrypt(call);")],
+    ["it is committed", before("if (reencrypt2) await services.keyAdministration.reencrypt(call);")],
   ],
   reencrypt: [
     ["a re-encryption is begun", after("const begun = await keys.beginReencryption(ref, now());")],
-    ["bodies are encrypted and not kept", before("const replaced = changes.length === 0 ?")],
+    ["bodies are encrypted and not kept", before("const replaced = await maintenance.replaceBodies(")],
     ["the first of the bodies is replaced", BODY_REPLACED],
     ["some of the bodies are replaced", BODY_REPLACED, 20],
     ["bodies are committed, how far it has come is not kept", BODIES_COMMITTED],
     ["more bodies are committed, and it is not kept", BODIES_COMMITTED, 2],
     ["how far it has come is kept", PROGRESS_KEPT],
     ["it is kept again", PROGRESS_KEPT, 2],
-    ["nothing is under the earlier data keys", before("if (done.damaged === 0) await deleteUnused(")],
+    ["a pass is over", before("const seen = await lookOver(")],
+    ["nothing is under the earlier data keys", before("await deleteUnused(services, progress);")],
     ["a data key is deleted and not committed", before("return numDeletedRows === 1n;")],
-    ["the data keys are deleted", before("await maintenance.scrub();\n  const opened")],
+    ["the data keys are deleted", before("await maintenance.scrub();\n}")],
     ["it is to be ended", before(ENDED)],
     ["it is ended", after(ENDED)],
   ],

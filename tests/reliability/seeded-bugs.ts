@@ -20,12 +20,10 @@ export const BACKUP_WITHOUT_SNAPSHOT: Edit = {
 };
 
 /** A retired data key is deleted after the first step of a re-encryption, while the rest is still under it. */
-export const DATA_KEY_DELETED_EARLY: Edit = {
-  find: "if (next !== null) return await save(",
-  replace:
-    "if (next !== null && done.replaced > 0) await deleteUnused(services, done, target);\n" +
-    "  if (next !== null) return await save(",
-};
+export const DATA_KEY_DELETED_EARLY: readonly Edit[] = [
+  { find: "const { next, ...done } = stepped;", replace: "const { next: _, ...done } = stepped, next = null;" },
+  { find: 'if (seen !== "clear") return seen;', replace: "" },
+];
 
 /** Another key than the store's is wrapped, and the old wrap given up without a look at the new one. */
 export const WRONG_KEY_UNVERIFIED: readonly Edit[] = [
@@ -34,7 +32,7 @@ export const WRONG_KEY_UNVERIFIED: readonly Edit[] = [
 ];
 
 /** A master key is retired without a look at what is wrapped under it. */
-export const RETIRED_IN_USE: Edit = { find: "if (used !== void 0) return false;", replace: "" };
+export const RETIRED_IN_USE: Edit = { find: 'if (used !== void 0) return "in_use";', replace: "" };
 
 /** No bug: the next server need not wait long for the lease of a killed one, so that kills find it at work again. */
 export const SHORT_LEASE: Edit = { find: "LEASE_MILLISECONDS2 = 15e3", replace: "LEASE_MILLISECONDS2 = 200" };

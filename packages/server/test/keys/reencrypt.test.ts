@@ -18,7 +18,7 @@ async function openRecords() {
     body: randomBytes(100 + index),
   }));
   await world.records.commit(written.map(({ ref, body }) => writeOf(ref, 1, body)));
-  const services = { keys: world.database.keys, storeKeys: world.keys, maintenance: world.database.maintenance };
+  const services = { keys: world.database.keys, storeKeys: world.keys, maintenance: world.database.maintenance, now: Date.now };
   return {
     ...world,
     /** As a server that begins now reads them; null for what is damaged. */
@@ -72,7 +72,7 @@ describe("re-encryption", () => {
 
   test("has every body that another server writes under a newer data key meanwhile", async () => {
     const { raw, read, dataKeys, ...world } = await openRecords();
-    const services = { keys: world.database.keys, storeKeys: world.keys, maintenance: world.database.maintenance };
+    const services = { keys: world.database.keys, storeKeys: world.keys, maintenance: world.database.maintenance, now: Date.now };
     await addDataKey(services, REF, 5);
     await world.database.keys.beginReencryption(REF, 5);
     const begun = (await world.database.keys.reencryption(REF)) ?? expect.unreachable();
