@@ -1,6 +1,6 @@
 /**
  * A day in the life of a server, good and bad: every kind of call that the SDK makes and every kind of refusal, through a
- * recording proxy; and all that can be seen of it afterwards.
+ * recording proxy, key operations and a backup; and all that can be seen of it afterwards.
  */
 
 import { readFile, readdir } from "node:fs/promises";
@@ -12,14 +12,15 @@ import { TacendaAdmin } from "@tacenda/sdk/admin";
 
 import { freshFolder, spawnServer } from "../server-process.ts";
 import type { Canaries } from "./canaries.ts";
+import { backUp, keyringFlags, operateKeys, readAfterwards, type MasterKeys } from "./key-day.ts";
 import { misuse } from "./misuse.ts";
 import { openRecordingProxy } from "./recording-proxy.ts";
 
 /** All that can be seen. */
 export interface Evidence {
-  /** Names and contents of everything in the data directory, while the server runs and after its end. */
+  /** Names and contents of everything in the data directory, while the server runs and after its end, and in a backup. */
   files: Map<string, Buffer>;
-  /** stdout and stderr. */
+  /** stdout and stderr of the server and of commands. */
   output: string;
   metrics: string;
   requests: Buffer;
@@ -30,6 +31,7 @@ export interface Evidence {
   objects: unknown[];
   /** Tokens that the server minted. */
   tokens: { live: string; revoked: string };
+  masterKeys: MasterKeys;
   /** As they stand in paths. */
   keyHashes: string[];
   /** Bodies of the PUTs that the SDK sent. */
@@ -42,8 +44,10 @@ const FLAGS = ["--metrics-port", "0", "--log-level", "trace", "--cors-origin", "
 
 /** Runs the server of `bin` and gives the evidence. @throws {Error} when a call goes otherwise than it should. */
 export async function runScenario(bin: string, canaries: Canaries): Promise<Evidence> {
-  const dataDir = join(await freshFolder(), "data");
-  const server = await spawnServer({ bin, dataDir, rootToken: canaries.rootToken, flags: FLAGS });
+  const folder = await freshFolder();
+  const [dataDir, backup] = [join(folder, "data"), join(folder, "backup")];
+  const flags = [...FLAGS, ...keyringFlags(dataDir)];
+  const server = await spawnServer({ bin, dataDir, rootToken: canaries.rootToken, flags });
   const proxy = await openRecordingProxy(new URL(server.url));
   const spy = spyingFetch();
   const errors: unknown[] = [];
@@ -55,19 +59,28 @@ export async function runScenario(bin: string, canaries: Canaries): Promise<Evid
   await sealedUnderAnother(actors, tokens.live, first, second);
   const statuses = await misuse(proxy.url, canaries, tokens.live, first);
 
+  const { project, rootToken } = canaries;
+  const admin = new TacendaAdmin({ url: proxy.url, token: rootToken, project });
+  await fails(actors, "key_in_use", () => admin.keys.destroy({ version: 1 }));
+  const masterKeys = await operateKeys(admin, canaries, dataDir);
+  await readAfterwards(proxy.url, tokens.live, canaries);
+  const said = await backUp(bin, dataDir, backup);
+
   const metrics = await (await fetch(server.metricsUrl ?? "")).text();
   const files = await readFiles(dataDir, "running");
   await server.end("SIGTERM");
   for (const [name, content] of await readFiles(dataDir, "stopped")) files.set(name, content);
+  for (const [name, content] of await readFiles(backup, "backup")) files.set(name, content);
   return {
     files,
-    output: server.output(),
+    output: server.output() + said,
     metrics,
     requests: proxy.requests(),
     responses: proxy.responses(),
     errors,
     objects,
     tokens,
+    masterKeys,
     keyHashes: [...spy.keyHashes],
     records: spy.records,
     statuses,

@@ -1,6 +1,7 @@
 /**
  * What never leaves the caller is nowhere: not in the server's files, output, metrics and answers, not on the wire, and
- * not in what the SDK throws or shows. Tokens are in the authorization header and in the answer that mints them, and
+ * not in what the SDK throws or shows. Master keys are in their keyring and nowhere else, and when they are destroyed nowhere
+ * at all. Tokens are in the authorization header and in the answer that mints them, and
  * nowhere else. spec/http.md § Logs, § Metrics.
  */
 
@@ -30,18 +31,21 @@ async function findLeaks(evidence: Evidence, canaries: Canaries): Promise<string
   ]);
   const hashes = needlesOf(hashCanaries(evidence));
   const records = needlesOf(recordCanaries(evidence));
+  const { live, destroyed } = evidence.masterKeys;
+  const gone = needlesOf(bothForms("destroyed master key", destroyed));
+  const masters = [...gone, ...needlesOf(live.flatMap((key) => bothForms("master key", key)))];
 
   const leaks: string[] = [];
   const look = (place: string, content: Uint8Array | string, ...needles: (typeof own)[]) =>
     leaks.push(...search(content, needles.flat()).map((found) => `${found} in ${place}`));
   for (const [name, content] of evidence.files) {
     look(`the name of ${name}`, name, own, tokens, stray, hashes);
-    look(name, content, own, tokens, stray, hashes, records);
+    look(name, content, own, tokens, stray, hashes, records, /^(keyring|second)\.json,/.test(name) ? gone : masters);
   }
-  look("the output", evidence.output, own, tokens, stray, hashes, names);
-  look("the metrics", evidence.metrics, own, tokens, stray, hashes, names);
-  look("the requests", withoutAuthorization(evidence.requests), own, tokens);
-  look("the answers", withoutMinting(evidence.responses), own, tokens, stray);
+  look("the output", evidence.output, own, tokens, stray, hashes, names, masters);
+  look("the metrics", evidence.metrics, own, tokens, stray, hashes, names, masters);
+  look("the requests", withoutAuthorization(evidence.requests), own, tokens, masters);
+  look("the answers", withoutMinting(evidence.responses), own, tokens, stray, masters);
   for (const error of evidence.errors) look("an error", shown(error), own, tokens, hashes);
   for (const object of evidence.objects) look("an object of the SDK", shown(object), own, tokens, hashes);
   return [...new Set(leaks)];
@@ -75,10 +79,15 @@ function tokenCanaries({ tokens }: Evidence, { rootToken }: Canaries): Canary[] 
 }
 
 function hashCanaries({ keyHashes }: Evidence): Canary[] {
-  return keyHashes.flatMap((text) => [
-    { name: "key hash", content: text },
-    { name: "key hash", content: Buffer.from(text, "base64url") },
-  ]);
+  return keyHashes.flatMap((text) => bothForms("key hash", text));
+}
+
+/** As text, and the bytes that the text stands for. */
+function bothForms(name: string, text: string): Canary[] {
+  return [
+    { name, content: text },
+    { name, content: Buffer.from(text, "base64url") },
+  ];
 }
 
 /** Salt and commitment of each record, and the beginning of its ciphertext. */
@@ -122,9 +131,17 @@ describe("zero knowledge", { timeout: 60_000 }, () => {
         "tacenda.db-wal, running",
         "keyring.json, stopped",
         "lock, running",
+        "second.json, stopped",
+        "records.jsonl, backup",
+        "keys.jsonl, backup",
       ]),
     );
     expect(has(Buffer.concat([...evidence.files.values()]), canaries.store)).toBe(true);
+    for (const key of evidence.masterKeys.live) {
+      const keyrings = ["keyring.json", "second.json"].map((name) => evidence.files.get(`${name}, stopped`));
+      expect(keyrings.some((content) => content?.includes(key))).toBe(true);
+    }
+    expect(evidence.masterKeys.destroyed).toHaveLength(43);
     expect(has(evidence.requests, canaries.store)).toBe(true);
     expect(has(evidence.requests, canaries.stray)).toBe(true);
     expect(has(evidence.requests, canaries.rootToken)).toBe(true);
@@ -151,6 +168,18 @@ describe("zero knowledge", { timeout: 60_000 }, () => {
       [{ find: "recordId(keyHash) {", replace: "recordId(keyHash) {\n    return Buffer.from(keyHash);" }],
     ],
     [
+      "an earlier keyring that is left beside the present one",
+      /destroyed master key.* in keyring\.json\.old/,
+      [
+        {
+          find: "await place(temporary, file);",
+          replace:
+            'const { copyFile } = await import("node:fs/promises");\n' +
+            "      await copyFile(file, `${file}.old`).catch(() => {});\n      await place(temporary, file);",
+        },
+      ],
+    ],
+    [
       "a second envelope that does not encrypt",
       /ciphertext of a sealed record.* in tacenda\.db/,
       [
@@ -160,7 +189,8 @@ describe("zero knowledge", { timeout: 60_000 }, () => {
         },
         {
           find: "const plaintext = decipher.update(source.subarray(start, end));",
-          replace: "return source.subarray(start, end);",
+          // A copy: unwrapped keys are overwritten after use.
+          replace: "return Buffer.from(source.subarray(start, end));",
         },
       ],
     ],
