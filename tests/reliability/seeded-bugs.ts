@@ -37,12 +37,6 @@ export const RETIRED_IN_USE: Edit = { find: 'if (used !== void 0) return "in_use
 /** No bug: the next server need not wait long for the lease of a killed one, so that kills find it at work again. */
 export const SHORT_LEASE: Edit = { find: "LEASE_MILLISECONDS2 = 15e3", replace: "LEASE_MILLISECONDS2 = 200" };
 
-/** A body's new data key is noted before there is a body under it. */
-export const KEY_NOTED_FIRST: Edit = {
-  find: ".set({ body, key_version: keyVersion })",
-  replace: ".set({ key_version: keyVersion })",
-};
-
 /** The keyring is opened for writing, which empties it, and not replaced as a whole. */
 export const KEYRING_IN_PLACE: Edit = {
   find: 'await open(temporary, "wx", 384)',
