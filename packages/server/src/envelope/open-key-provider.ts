@@ -47,7 +47,7 @@ export async function openKeyProvider(uri: string, options: OpenOptions): Promis
  * Imports an optional package.
  * @throws {StartupError} that names it, when it is not installed.
  */
-export async function importOptional<Module>(name: string, load: () => Promise<Module>): Promise<Module> {
+async function importOptional<Module>(name: string, load: () => Promise<Module>): Promise<Module> {
   try {
     return await load();
   } catch (error) {
