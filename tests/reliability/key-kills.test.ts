@@ -19,10 +19,10 @@ import {
 } from "./seeded-bugs.ts";
 
 const ROUNDS = Number(process.env.TACENDA_KEY_KILL_ROUNDS ?? 3);
-/** In the long form each step of each operation, else each step once. */
+/** In the long form every step of every operation, else every place once. */
 const STEPS_NOW = process.env.TACENDA_KEY_KILL_ROUNDS === undefined ? DISTINCT_STEPS : STEPS;
 /** Servers at once: most of the time they wait for the lease of the killed one to end. */
-const AT_ONCE = 8;
+const AT_ONCE = 10;
 
 /** Gives what went wrong, by step. */
 async function killAtSteps(killable: string, steps: readonly KillStep[]): Promise<Record<string, string[]>> {

@@ -111,9 +111,9 @@ export const STEPS: readonly { operation: Operation; name: string; place: Place;
 
 export type KillStep = (typeof STEPS)[number];
 
-/** One operation for each place: what several come past, they share. */
+/** Every place once: not again for another operation that comes past it, nor at a later passage. */
 export const DISTINCT_STEPS = STEPS.filter(
-  ({ name }, index) => STEPS.findIndex((step) => step.name === name) === index,
+  ({ place }, index) => STEPS.findIndex((step) => nameOf(step.place) === nameOf(place)) === index,
 );
 
 /** What the server is told to kill itself there. */
