@@ -246,7 +246,7 @@ export class StoreKeys {
     try {
       return await this.#unwrap(project, store, wrapped);
     } catch (error) {
-      const isSpare = wrapped.purpose === "data" && wrapped.state === "retired";
+      const isSpare = wrapped.purpose !== "index" && wrapped.state !== "active";
       if (isSpare && error instanceof KeyProviderError && error.fault === "refused") return null;
       throw error;
     }

@@ -18,7 +18,12 @@ async function openRecords() {
     body: randomBytes(100 + index),
   }));
   await world.records.commit(written.map(({ ref, body }) => writeOf(ref, 1, body)));
-  const services = { keys: world.database.keys, storeKeys: world.keys, maintenance: world.database.maintenance, now: Date.now };
+  const services = {
+    keys: world.database.keys,
+    storeKeys: world.keys,
+    maintenance: world.database.maintenance,
+    now: Date.now,
+  };
   return {
     ...world,
     /** As a server that begins now reads them; null for what is damaged. */
@@ -37,7 +42,8 @@ async function openRecords() {
       await world.database.keys.beginReencryption(REF, 5);
       const begun = (await world.database.keys.reencryption(REF)) ?? expect.unreachable();
       await reencrypt(services, begun, () => Promise.resolve(true));
-      expect(await world.database.keys.reencryptions()).toEqual([]);
+      const left = await world.database.keys.reencryptions();
+      expect(left.filter(({ endedAt }) => endedAt === null)).toEqual([]);
     },
     dataKeys: async () =>
       (await world.database.keys.wrappedKeys(REF.project, REF.store)).flatMap(({ purpose, version }) =>
@@ -72,7 +78,12 @@ describe("re-encryption", () => {
 
   test("has every body that another server writes under a newer data key meanwhile", async () => {
     const { raw, read, dataKeys, ...world } = await openRecords();
-    const services = { keys: world.database.keys, storeKeys: world.keys, maintenance: world.database.maintenance, now: Date.now };
+    const services = {
+      keys: world.database.keys,
+      storeKeys: world.keys,
+      maintenance: world.database.maintenance,
+      now: Date.now,
+    };
     await addDataKey(services, REF, 5);
     await world.database.keys.beginReencryption(REF, 5);
     const begun = (await world.database.keys.reencryption(REF)) ?? expect.unreachable();
