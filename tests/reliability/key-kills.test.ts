@@ -66,12 +66,12 @@ describe(
     });
 
     test.each([
-      ["another key wrapped, unverified", WRONG_KEY_UNVERIFIED],
-      ["master keys retired in use", [RETIRED_IN_USE]],
-      ["a data key that is deleted too early", DATA_KEY_DELETED_EARLY],
-    ])("this suite catches %s", async (_, bug) => {
+      ["another key wrapped, unverified", "rotate", WRONG_KEY_UNVERIFIED],
+      ["master keys retired in use", "rotateAndRetire", [RETIRED_IN_USE]],
+      ["a data key that is deleted too early", "reencrypt", DATA_KEY_DELETED_EARLY],
+    ] as const)("this suite catches %s", async (_, operation, bug) => {
       const bin = await seedServer(await freshFolder(), [SHORT_LEASE, ...bug]);
-      expect((await killInRounds(bin, 6)).faults).not.toEqual([]);
+      expect((await killInRounds(bin, 6, operation)).faults).not.toEqual([]);
     });
   },
 );

@@ -25,6 +25,9 @@ const PATIENCE = 20_000;
 const ROUNDS_PER_LOOK = 10;
 const CONTENTS = { stores: 40, records: 100, versions: 2, bytes: 15_000 };
 
+const CHOICES = ["rotate", "migrate", "reencrypt", "retire", "rotateAndRetire", "destroy"] as const;
+type Choice = (typeof CHOICES)[number];
+
 export interface RoundsResult {
   acknowledged: number;
   /** Operations that the server has answered, by name. */
@@ -34,7 +37,8 @@ export interface RoundsResult {
   faults: string[];
 }
 
-export async function killInRounds(bin: string, rounds: number): Promise<RoundsResult> {
+/** `only`: the one operation to make, over and over. */
+export async function killInRounds(bin: string, rounds: number, only?: Choice): Promise<RoundsResult> {
   const folder = await freshFolder();
   const dataDir = join(folder, "data");
   const flags = ["one", "two"].flatMap((name) => ["--key-provider", `local:${join(folder, `${name}.json`)}`]);
@@ -61,7 +65,7 @@ export async function killInRounds(bin: string, rounds: number): Promise<RoundsR
       writeUntilKilled(writing, `round-${round}-writer-${writer}`, expected),
     );
     const rewraps = new EventEmitter();
-    const operating = operateUntilKilled(adminOf(server.url, { maxAttempts: 1 }), result, rewraps);
+    const operating = operateUntilKilled(adminOf(server.url, { maxAttempts: 1 }), result, rewraps, only);
     await sleep(randomInt(EARLIEST_KILL, LATEST_KILL));
     if (round % 2 === 0) {
       await Promise.race([once(rewraps, "begin"), sleep(LATEST_KILL)]);
@@ -87,6 +91,7 @@ async function operateUntilKilled(
   admin: TacendaAdmin,
   { operations }: RoundsResult,
   rewraps: EventEmitter,
+  only?: Choice,
 ): Promise<string[]> {
   const { keys } = admin;
   const rotate = async () => {
@@ -94,7 +99,7 @@ async function operateUntilKilled(
     await keys.rotate();
   };
   const retire = () => everyEarlier(admin, "enabled", (query) => keys.retire(query));
-  const choices: Readonly<Record<string, () => Promise<unknown>>> = {
+  const choices: Readonly<Record<Choice, () => Promise<unknown>>> = {
     rotate,
     migrate: async () => {
       const to = (await keys.status()).providers.find(({ active }) => !active)?.id ?? "";
@@ -107,11 +112,10 @@ async function operateUntilKilled(
     rotateAndRetire: () => rotate().then(retire),
     destroy: () => everyEarlier(admin, "retired", (query) => keys.destroy(query)),
   };
-  const names = Object.keys(choices);
   for (;;) {
-    const name = names[randomInt(names.length)] ?? "";
+    const name = only ?? CHOICES[randomInt(CHOICES.length)] ?? "rotate";
     try {
-      await choices[name]?.();
+      await choices[name]();
       operations[name] = (operations[name] ?? 0) + 1;
       await sleep(randomInt(100));
     } catch (error) {
