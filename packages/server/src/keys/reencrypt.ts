@@ -11,10 +11,10 @@ import type { KeyDirectory, Reencryption } from "../storage/key-directory.js";
 import type { BodyChange, MaintenanceStore, OutdatedBody, VersionPlace } from "../storage/maintenance.js";
 
 /**
- * Per step: other requests come in between the steps, and wait for so long. Looking at a row costs little, and so does a body's
- * length; opening, sealing and writing one, however small, is what takes time.
+ * Per step: other requests come in between the steps, and wait for one. Opening, sealing and writing a body takes long, however small
+ * it is; a row that needs nothing takes little, but is looked at in vain where 128 before it need something.
  */
-const STEP = { maxRows: 1_024, maxBodies: 128, maxBytes: 1_048_576 };
+const STEP = { maxRows: 256, maxBodies: 128, maxBytes: 1_048_576 };
 
 const BEGIN: VersionPlace = { id: new Uint8Array(0), version: 0 };
 
