@@ -9,7 +9,7 @@ import type { Snapshot } from "./storage/snapshot.js";
 export interface HeldDatabase {
   database: Database;
   /** Closes the database, and lets others have it. */
-  close(): Promise<void>;
+  close: () => Promise<void>;
 }
 
 export interface DatabasePlace {
@@ -48,7 +48,7 @@ export async function openWholeSnapshot(place: DatabasePlace): Promise<Snapshot>
     }
     return snapshot;
   } catch (error) {
-    snapshot.close();
+    await snapshot.close();
     throw error;
   }
 }

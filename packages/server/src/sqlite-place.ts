@@ -68,7 +68,7 @@ async function closingOnFailure(database: Database, work: () => Promise<void>): 
 
 async function refuseOlder(file: string): Promise<void> {
   try {
-    (await openSqliteSnapshot(file)).close();
+    await (await openSqliteSnapshot(file)).close();
   } catch (error) {
     if (!(error instanceof OlderDatabaseError && error.isNew)) throw error;
   }

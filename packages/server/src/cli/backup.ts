@@ -35,7 +35,7 @@ export async function backup(target: string, { dataDir }: BackupFlags): Promise<
     }
   } finally {
     progress.stop();
-    snapshot.close();
+    await snapshot.close();
   }
 }
 

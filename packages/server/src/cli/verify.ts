@@ -54,14 +54,11 @@ async function openSource({
     return { source, close: () => source.close() };
   }
   const snapshot = await openDataSnapshot(dataDir);
-  const close = () => {
-    snapshot.close();
-    return Promise.resolve();
-  };
+  const close = () => snapshot.close();
   try {
     return { source: await snapshotSource(snapshot), close };
   } catch (error) {
-    snapshot.close();
+    await snapshot.close();
     throw error;
   }
 }

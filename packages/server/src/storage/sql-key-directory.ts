@@ -13,6 +13,11 @@ import type { WriteQueue } from "./write-queue.js";
 /** Before every key: no project has an empty id. */
 const START = { project: "", store: "", purpose: "data", version: 0 } as const;
 
+/**
+ * Every change is a serializable transaction, as in sql-directory.ts. That is all that retiring a master key needs, for what
+ * it relies on (that no wrap is under it) is written by such transactions only. Data keys are what commits of records rely on,
+ * so changing them waits for those, and they wait for it.
+ */
 export class SqlKeyDirectory implements KeyDirectory {
   readonly #engine: SqlEngine;
   readonly #queue: WriteQueue;
@@ -76,6 +81,8 @@ export class SqlKeyDirectory implements KeyDirectory {
 
   async replaceWraps(changes: readonly WrapChange[]): Promise<number | null> {
     return await this.#queue.run(async (transaction) => {
+      // Commits hold these rows, one after the other without end: whoever asked for one row would never have its turn.
+      await this.#engine.lockStoreKeys(transaction);
       for (const { wrap } of changes) if (await isRetired(transaction, wrap)) return null;
       let count = 0;
       for (const change of changes) count += await replaceWrap(transaction, change);
@@ -126,6 +133,8 @@ export class SqlKeyDirectory implements KeyDirectory {
 
   async addDataKey({ project, store }: StoreRef, key: WrappedKey): Promise<"added" | "conflict" | "stale_key"> {
     return await this.#queue.run(async (transaction) => {
+      // Writes under the data keys that are retired here come to their end first; later ones find them retired.
+      await this.#engine.lockStoreKeys(transaction);
       if ((await newestDataKey(transaction, project, store)) !== key.version - 1) return "conflict";
       if (await isRetired(transaction, key)) return "stale_key";
       await transaction
@@ -142,6 +151,7 @@ export class SqlKeyDirectory implements KeyDirectory {
 
   async deleteDataKey({ project, store }: StoreRef, version: number): Promise<boolean> {
     return await this.#queue.run(async (transaction) => {
+      await this.#engine.lockStoreKeys(transaction);
       const { numDeletedRows } = await transaction
         .deleteFrom("store_keys")
         .where("project", "=", project)
@@ -199,7 +209,7 @@ export class SqlKeyDirectory implements KeyDirectory {
 
   async saveReencryption(progress: Reencryption): Promise<void> {
     const { project, store, id, version, replaced, damaged, begunAt } = progress;
-    await this.#queue.run((transaction) =>
+    await this.#queue.inBackground((transaction) =>
       transaction
         .updateTable("reencryptions")
         .set({ record_id: id, version, replaced, damaged })
@@ -211,7 +221,7 @@ export class SqlKeyDirectory implements KeyDirectory {
   }
 
   async endReencryption({ project, store, begunAt }: Reencryption): Promise<void> {
-    await this.#queue.run((transaction) =>
+    await this.#queue.inBackground((transaction) =>
       transaction
         .deleteFrom("reencryptions")
         .where("project", "=", project)
