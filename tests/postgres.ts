@@ -16,8 +16,8 @@ import pg from "pg";
 /** Ends in a slash: a database's name completes it. It is an administrator's. */
 export interface Cluster {
   urlOf(database: string): string;
-  /** Makes an empty database and gives its URL. */
-  createDatabase(): Promise<string>;
+  /** Makes an empty database, or a copy of one that nobody is connected to, and gives its URL. */
+  createDatabase(template?: string): Promise<string>;
   dropDatabase(url: string): Promise<void>;
   /** One statement as an administrator, in a database or in that of administrators. */
   query<Row extends pg.QueryResultRow>(text: string, url?: string): Promise<Row[]>;
@@ -73,16 +73,20 @@ function clusterAt(administration: string, stop: () => Promise<void>): Cluster {
   return {
     urlOf,
     query,
-    async createDatabase() {
+    async createDatabase(template) {
       const name = `t_${randomBytes(8).toString("hex")}`;
-      await query(`create database ${name} template template0`);
+      await query(`create database ${name} template ${template === undefined ? "template0" : nameOf(template)}`);
       return urlOf(name);
     },
     async dropDatabase(url) {
-      await query(`drop database if exists ${new URL(url).pathname.slice(1)} with (force)`);
+      await query(`drop database if exists ${nameOf(url)} with (force)`);
     },
     stop,
   };
+}
+
+function nameOf(url: string): string {
+  return new URL(url).pathname.slice(1);
 }
 
 async function freePort(): Promise<number> {

@@ -5,7 +5,7 @@ import { resolve } from "node:path";
 
 import type { GuardOptions } from "./envelope/guarded-key-provider.js";
 import type { KeyProvider } from "./envelope/key-provider.js";
-import { KeyProviders } from "./envelope/key-providers.js";
+import { ACTIVE_PROVIDER_SETTING, KeyProviders } from "./envelope/key-providers.js";
 import { openKeyProvider } from "./envelope/open-key-provider.js";
 import type { Logger } from "./logger.js";
 import { StartupError } from "./startup-error.js";
@@ -18,6 +18,8 @@ export interface ProviderOptions {
   wanted: readonly (string | KeyProvider)[];
   /** The file that `local:` without a path means. */
   keyringFile: string;
+  /** Other servers use the database: which provider wraps new keys is kept there from the first start on. */
+  agree?: boolean;
   guard?: GuardOptions;
   logger: Logger;
 }
@@ -31,9 +33,12 @@ export interface ProviderOptions {
  */
 export async function openConfiguredProviders(
   database: Pick<Database, "directory" | "keys">,
-  { wanted, keyringFile, guard, logger }: ProviderOptions,
+  { wanted, keyringFile, agree = false, guard, logger }: ProviderOptions,
 ): Promise<KeyProviders> {
   const needed = new Set((await database.keys.countWraps()).map(({ provider }) => provider));
+  const agreed = agree ? await database.directory.getSetting(ACTIVE_PROVIDER_SETTING) : null;
+  // Another server's, perhaps before it has wrapped anything: a keyring of one's own would be of no use beside it.
+  if (agreed !== null) needed.add(agreed);
   const all = (wanted.length === 0 ? [LOCAL] : wanted).map((one) =>
     typeof one === "string" && one.startsWith(LOCAL) ? LOCAL + resolve(one.slice(LOCAL.length) || keyringFile) : one,
   );
@@ -56,6 +61,8 @@ export async function openConfiguredProviders(
     for (const index of missing) await open(index, true);
     const ordered = [...all.keys()].map((index) => opened.get(index)).filter((provider) => provider !== undefined);
     const providers = new KeyProviders(ordered, database.directory, guard);
+    const [first] = providers.all();
+    if (agree && agreed === null && first !== undefined) await providers.activate(first);
     await refuseInactive(providers);
     await tellDamaged(ordered, logger);
     return providers;

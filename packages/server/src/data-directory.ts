@@ -4,19 +4,36 @@ import { existsSync } from "node:fs";
 import { join, resolve } from "node:path";
 
 import { openConfiguredProviders } from "./configured-providers.js";
-import { openForServing, openWholeSnapshot, type DatabasePlace, type HeldDatabase } from "./database-place.js";
+import {
+  openForServing,
+  openWholeSnapshot,
+  refuseHalfRestored,
+  type DatabasePlace,
+  type HeldDatabase,
+} from "./database-place.js";
 import type { GuardOptions } from "./envelope/guarded-key-provider.js";
 import type { KeyProvider } from "./envelope/key-provider.js";
 import type { KeyProviders } from "./envelope/key-providers.js";
 import type { Logger } from "./logger.js";
 import { makeOwnDirectory } from "./own-directory.js";
+import { postgresPlace } from "./postgres-place.js";
 import { sqlitePlace } from "./sqlite-place.js";
 import type { Database } from "./storage/database.js";
 import type { Snapshot } from "./storage/snapshot.js";
+import { takeTurnToStart, type Turn } from "./turn-to-start.js";
+
+/** Where the database is, when it is not in the data directory. */
+export interface DatabaseOptions {
+  databaseUrl?: string | undefined;
+  /** Connections to it at once, at most. */
+  databaseConnections?: number | undefined;
+}
 
 export interface DataDirectory {
   database: Database;
   providers: KeyProviders;
+  /** Whatever a database has to have for servers to use it has been made: others may start on it. */
+  started: () => Promise<void>;
   /** Closes the providers and the database, and lets others have it. */
   close(): Promise<void>;
 }
@@ -31,7 +48,7 @@ export interface DataDirectory {
  */
 export async function openDataDirectory(
   path: string,
-  options: {
+  options: DatabaseOptions & {
     keyringFile: string | undefined;
     /** None: the local keyring. */
     keyProviders?: readonly (string | KeyProvider)[] | undefined;
@@ -42,16 +59,31 @@ export async function openDataDirectory(
   const directory = resolve(path);
   const { keyProviders: wanted = [], guard, logger } = options;
   await makeOwnDirectory(directory, logger);
-  const place = placeOf(directory);
+  const place = placeOf(directory, options);
   const keyringFile = resolve(options.keyringFile ?? join(directory, "keyring.json"));
   const isForeign = place.exists() === false && existsSync(keyringFile) && wanted.length === 0;
   const { database, close } = await openForServing(place);
+  let turn: Turn = { end: () => Promise.resolve() };
   try {
     if (isForeign) logger.warn({ file: keyringFile }, "the keyring has served a database before; this one is new");
-    const providers = await openConfiguredProviders(database, { wanted, keyringFile, logger, ...(guard && { guard }) });
-    return { database, providers, close: () => providers.close().then(close) };
+    if (place.isShared) {
+      turn = await takeTurnToStart(database.maintenance);
+      await refuseHalfRestored(place, database);
+    }
+    const agree = place.isShared;
+    const from = { wanted, keyringFile, agree, logger, ...(guard && { guard }) };
+    const providers = await openConfiguredProviders(database, from);
+    return {
+      database,
+      providers,
+      started: () => turn.end(),
+      async close() {
+        await providers.close();
+        await turn.end().finally(close);
+      },
+    };
   } catch (error) {
-    await close();
+    await turn.end().finally(close);
     throw error;
   }
 }
@@ -62,10 +94,15 @@ export async function openDataDirectory(
  *
  * @throws {DataDirectoryLockedError | StartupError | NewerDatabaseError | OlderDatabaseError | StorageError}
  */
-export async function openRestoreDirectory(path: string, logger: Logger): Promise<HeldDatabase> {
+export async function openRestoreDirectory(
+  path: string,
+  logger: Logger,
+  options: DatabaseOptions = {},
+): Promise<HeldDatabase> {
   const directory = resolve(path);
+  const place = placeOf(directory, options);
   await makeOwnDirectory(directory, logger);
-  return await placeOf(directory).openForRestore();
+  return await place.openForRestore();
 }
 
 /**
@@ -75,10 +112,10 @@ export async function openRestoreDirectory(path: string, logger: Logger): Promis
  * @throws {NewerDatabaseError | OlderDatabaseError} when its tables are not those of this program.
  * @throws {StorageError} when it cannot be opened.
  */
-export async function openDataSnapshot(path: string): Promise<Snapshot> {
-  return await openWholeSnapshot(placeOf(resolve(path)));
+export async function openDataSnapshot(path: string, options: DatabaseOptions = {}): Promise<Snapshot> {
+  return await openWholeSnapshot(placeOf(resolve(path), options));
 }
 
-function placeOf(directory: string): DatabasePlace {
-  return sqlitePlace(directory);
+function placeOf(directory: string, { databaseUrl, databaseConnections }: DatabaseOptions): DatabasePlace {
+  return databaseUrl === undefined ? sqlitePlace(directory) : postgresPlace(databaseUrl, databaseConnections);
 }

@@ -31,12 +31,17 @@ export interface DatabasePlace {
 export async function openForServing(place: DatabasePlace): Promise<HeldDatabase> {
   const held = await place.open();
   try {
-    if ((await held.database.directory.getSetting(RESTORE_MARK)) !== null) throw halfRestored(place);
+    await refuseHalfRestored(place, held.database);
     return held;
   } catch (error) {
     await held.close();
     throw error;
   }
+}
+
+/** @throws {StartupError} */
+export async function refuseHalfRestored(place: DatabasePlace, { directory }: Database): Promise<void> {
+  if ((await directory.getSetting(RESTORE_MARK)) !== null) throw halfRestored(place);
 }
 
 /** A snapshot of a place's database. @throws {StartupError} when it is half restored, and what `openSnapshot` throws. */

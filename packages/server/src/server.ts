@@ -1,4 +1,4 @@
-/** An embedded server from its options to its end: one process, SQLite, a local keyring; spec/http.md § Starting. */
+/** A server from its options to its end: one process, its database, its key providers; spec/http.md § Starting. */
 
 import { once } from "node:events";
 import type { Server } from "node:http";
@@ -40,6 +40,12 @@ const GRACE_MILLISECONDS = 10_000;
 export interface ServerOptions {
   /** Made when there is none. */
   dataDir: string;
+  /**
+   * `postgres://…`: the database, which other servers may use as well. By default it is an embedded one in the data directory.
+   */
+  databaseUrl?: string;
+  /** Connections to that database at once, at most; 10 by default. */
+  databaseConnections?: number;
   /** Loopback by default. */
   host?: string;
   /** 4200 by default; 0 for any free one. */
@@ -97,6 +103,8 @@ const SILENT: Logger = { debug() {}, info() {}, warn() {}, error() {} };
 
 const OPTION_NAMES = {
   dataDir: "required",
+  databaseUrl: "optional",
+  databaseConnections: "optional",
   host: "optional",
   port: "optional",
   keyringFile: "optional",
@@ -125,10 +133,11 @@ const OPTION_NAMES = {
  */
 export async function startServer(options: ServerOptions): Promise<RunningServer> {
   checkOptions<ServerOptions>("startServer", options, OPTION_NAMES);
-  const { dataDir, keyringFile, keyProviders, logger = SILENT } = options;
+  const { dataDir, databaseUrl, databaseConnections, keyringFile, keyProviders, logger = SILENT } = options;
   const metrics = options.metricsPort === undefined ? undefined : createMetrics();
   const guard = { observe: metrics?.observeKeyProvider };
-  const data = await openDataDirectory(dataDir, { keyringFile, keyProviders, guard, logger });
+  const database = { databaseUrl, databaseConnections };
+  const data = await openDataDirectory(dataDir, { ...database, keyringFile, keyProviders, guard, logger });
   try {
     return await run(data, options, metrics);
   } catch (error) {
@@ -145,6 +154,7 @@ async function run(data: DataDirectory, options: ServerOptions, metrics: Metrics
   await directory.createProject({ id: DEFAULT_PROJECT, createdAt: now() });
   const announce = options.announceRootToken ?? ((token) => writeRootToken(options.dataDir, token, logger));
   const digest = await rootTokenDigest(directory, options.rootToken, announce);
+  await data.started();
 
   const keys = new StoreKeys({
     directory: database.keys,

@@ -30,6 +30,8 @@ interface CurrentRow {
 /** What a transaction deletes at most, however many commits share it: as much as it may write. */
 const DROPS: Budget = { rows: 256, bytes: 1_048_576 };
 
+type WriterEngine = Pick<SqlEngine, "executeAll" | "reader" | "writers">;
+
 /** A record that was not there when it was looked for was made before it could be. The transaction is to be run again. */
 export class CreationRaceError extends Error {
   override name = "CreationRaceError";
@@ -46,11 +48,12 @@ export class CreationRaceError extends Error {
  *   before this transaction ends; so what was checked still holds as it is written.
  * - A record that is not there cannot be locked. Its insertion waits for another one of the same id, finds it, and does
  *   nothing; then the whole transaction is rolled back and run anew, and finds the record.
+ * - So what is written is right. A refusal writes nothing, and is asked again whether what it says was true at one moment.
  * - All transactions lock records that are there in the order of their ids, and afterwards insert records in that order, so
  *   two of them never wait for each other. (A transaction that inserts waits for none that still locks.)
  */
 export class RecordWriter {
-  readonly #engine: Pick<SqlEngine, "executeAll">;
+  readonly #engine: WriterEngine;
   readonly #acceptsWrites: Prepared<WriteOperation, { version: number }>;
   readonly #current: Prepared<RecordRef, CurrentRow>;
   readonly #insertRecord: Prepared<StateWrite, unknown>;
@@ -58,7 +61,10 @@ export class RecordWriter {
   readonly #insertVersion: Prepared<VersionWrite, unknown>;
   readonly #purge: VersionPurge;
 
-  constructor(engine: Pick<SqlEngine, "executeAll" | "reader">) {
+  /** Compiled queries by number of refs, a power of two. */
+  readonly #present = new Map<number, Prepared<readonly RecordRef[], unknown>>();
+
+  constructor(engine: WriterEngine) {
     const db = engine.reader;
     this.#engine = engine;
     this.#acceptsWrites = prepare((slot) => selectKey(db, slot));
@@ -75,9 +81,13 @@ export class RecordWriter {
     commits: readonly (readonly NumberedOperation[])[],
   ): Promise<(CommitResult | StaleKeyError)[]> {
     const state = await this.#lockAndRead(transaction, commits);
+    const absent = new Set([...state.records].filter(([, row]) => row === undefined).map(([name]) => name));
     const writes: StateWrite[] = [];
     const drops = new Map<string, Range>();
     const results = commits.map((operations) => judge(operations, state, writes, drops));
+    for (const [index, result] of results.entries()) {
+      if (this.#engine.writers > 1 && isRefusal(result)) await this.#confirm(transaction, commits[index] ?? [], absent);
+    }
     // Stable: of one record the writes stay in the order of their commits.
     writes.sort((a, b) => compareRefs(a.ref, b.ref));
     await this.#write(transaction, writes);
@@ -105,6 +115,25 @@ export class RecordWriter {
       keys: new Set([...keys.keys()].filter((_, index) => found[index] !== undefined)),
       records: new Map(ordered.map(([name], index) => [name, found[keys.size + index] as CurrentRow | undefined])),
     };
+  }
+
+  /**
+   * Makes sure that a refusal is of one state: records that were there are locked, and so still as they were; those that were
+   * not are looked for again, all at one moment.
+   */
+  async #confirm(
+    transaction: Transaction<Schema>,
+    operations: readonly NumberedOperation[],
+    absent: ReadonlySet<string>,
+  ): Promise<void> {
+    if (operations.length === 1) return;
+    const refs = operations.map(({ operation }) => operation.ref).filter((ref) => absent.has(recordName(ref)));
+    if (refs.length === 0) return;
+    const size = 2 ** Math.ceil(Math.log2(refs.length));
+    const query = this.#present.get(size) ?? prepare((slot) => selectPresent(this.#engine.reader, slot, size));
+    this.#present.set(size, query);
+    const { rows } = await transaction.executeQuery(query(refs));
+    if (rows.length > 0) throw new CreationRaceError();
   }
 
   async #write(transaction: Transaction<Schema>, writes: readonly StateWrite[]): Promise<void> {
@@ -160,6 +189,10 @@ function judge(
     });
   }
   return { applied: true };
+}
+
+function isRefusal(result: CommitResult | StaleKeyError): boolean {
+  return !(result instanceof StaleKeyError) && !result.applied;
 }
 
 /** No id has a slash. */
@@ -256,6 +289,34 @@ function selectCurrent(db: Kysely<Schema>, slot: Slot<RecordRef>) {
       slot(({ id }) => id),
     )
     .forUpdate();
+}
+
+/** A row for each record that is there. Where there are fewer refs than `size`, the rest looks for the last one again. */
+function selectPresent(db: Kysely<Schema>, slot: Slot<readonly RecordRef[]>, size: number) {
+  const one = (position: number) => {
+    const ref = <T>(get: (ref: RecordRef) => T) => slot((refs) => get((refs[position] ?? refs.at(-1)) as RecordRef));
+    return db
+      .selectFrom("records")
+      .select("version")
+      .where(
+        "project",
+        "=",
+        ref(({ project }) => project),
+      )
+      .where(
+        "store",
+        "=",
+        ref(({ store }) => store),
+      )
+      .where(
+        "record_id",
+        "=",
+        ref(({ id }) => id),
+      );
+  };
+  let query = one(0);
+  for (let position = 1; position < size; position++) query = query.unionAll(one(position));
+  return query;
 }
 
 function insertRecord(db: Kysely<Schema>, slot: Slot<StateWrite>) {

@@ -1,18 +1,14 @@
 /** The storage contract on a real PostgreSQL. */
 
-import { afterAll, beforeAll } from "vitest";
-
-import { startCluster, type Cluster } from "../../../../tests/postgres.js";
 import { openPostgres } from "../../src/storage/postgres.js";
 import { storageContract } from "./contract.js";
+import { postgresWorld } from "./postgres-world.js";
 
-let cluster: Cluster;
-beforeAll(async () => {
-  cluster = await startCluster();
-});
-afterAll(() => cluster.stop());
+const { cluster, create, drop } = await postgresWorld();
 
-storageContract("PostgreSQL", async () => {
-  const url = await cluster.createDatabase();
-  return { open: () => openPostgres(url), remove: () => cluster.dropDatabase(url) };
-});
+if (cluster !== null) {
+  storageContract("PostgreSQL", async () => {
+    const url = await create();
+    return { open: () => openPostgres(url), remove: () => drop(url) };
+  });
+}
