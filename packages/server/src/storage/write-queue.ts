@@ -18,6 +18,8 @@ const GROUP_WEIGHT = 1_048_576;
 const MAX_WEIGHT = 67_108_864;
 /** How often a transaction is tried that others came in the way of, or whose connection was lost. */
 const ATTEMPTS: Readonly<Record<Retry, number>> = { conflict: 8, away: 4 };
+/** Milliseconds after which no further attempt begins. */
+const PATIENCE = 10_000;
 /** The longest pause before the second attempt, in milliseconds; it doubles with each one, up to the limit. */
 const PAUSE = 10;
 const MAX_PAUSE = 500;
@@ -165,6 +167,7 @@ export class WriteQueue {
 
   /** Settles every job of the group. */
   async #runGroup(group: readonly Job[]): Promise<void> {
+    const begun = performance.now();
     for (let attempt = 1; ; attempt++) {
       const failure = await this.#attempt(group);
       if (failure === null) return;
@@ -173,9 +176,10 @@ export class WriteQueue {
         rejectAll(group, error);
         return;
       }
-      if (attempt >= ATTEMPTS[retry]) {
+      const isOver = performance.now() - begun > PATIENCE;
+      if (isOver || attempt >= ATTEMPTS[retry]) {
         // What one of them runs into need not be in the way of the others.
-        if (retry === "conflict" && group.length > 1) for (const job of group) await this.#runGroup([job]);
+        if (retry === "conflict" && group.length > 1 && !isOver) for (const job of group) await this.#runGroup([job]);
         else rejectAll(group, error);
         return;
       }
