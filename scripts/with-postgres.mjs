@@ -5,7 +5,7 @@ import { startCluster } from "../tests/postgres.ts";
 
 const [command, ...args] = process.argv.slice(2);
 const cluster = await startCluster();
-let status = 1;
+let status;
 try {
   const env = { ...process.env, TACENDA_TEST_DATABASE_URL: cluster.urlOf("postgres") };
   // The report that CI counts is of the tests without PostgreSQL; here the exit code says it.
@@ -14,4 +14,4 @@ try {
 } finally {
   await cluster.stop();
 }
-process.exit(status);
+process.exitCode = status;

@@ -10,7 +10,7 @@ import { startServer, type RunningServer, type ServerOptions } from "../src/serv
 import { freshFolder, randomRecordPath, sealedRecord } from "./world.js";
 import { postgresWorld } from "./storage/postgres-world.js";
 
-const { cluster, create, drop } = await postgresWorld();
+const { cluster, drop } = await postgresWorld();
 
 /** One server or several on a database and in folders of their own, closed when the test ends. */
 async function start(
@@ -82,7 +82,7 @@ describe.runIf(cluster !== null)("backup, verify and restore", () => {
     const output: string[] = [];
     const write = (text: unknown) => output.push(String(text)) > 0;
     const spies = [process.stdout, process.stderr].map((stream) => vi.spyOn(stream, "write").mockImplementation(write));
-    onTestFinished(() => spies.forEach((spy) => void spy.mockRestore()));
+    onTestFinished(() => spies.forEach((spy) => spy.mockRestore()));
     const run = (...args: string[]) => runProgram(["node", "tacenda-server", ...args], {});
     const [from, to] = [await freshDatabase(), await freshDatabase()];
     const folder = await freshFolder();
@@ -112,7 +112,7 @@ describe.runIf(cluster !== null)("backup, verify and restore", () => {
   test("of what is no Tacenda database, or from a wrong URL, say so without the URL", async () => {
     const output: string[] = [];
     const spy = vi.spyOn(process.stderr, "write").mockImplementation((text) => output.push(String(text)) > 0);
-    onTestFinished(() => void spy.mockRestore());
+    onTestFinished(() => spy.mockRestore());
     const folder = await freshFolder();
     const run = (url: string) =>
       runProgram(["node", "tacenda-server", "backup", join(folder, "b"), "--database-url", url], {});

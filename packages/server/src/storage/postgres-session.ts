@@ -12,7 +12,7 @@ import { describePostgres, type PostgresHost, type PostgresUrl } from "./postgre
 import { StorageBusyError, StorageError } from "./record-store.js";
 
 /** `traffic` bounds how long anything may take; `long` is for migrations and snapshots, which take as long as they take. */
-export type SessionKind = "traffic" | "long";
+type SessionKind = "traffic" | "long";
 
 /** Milliseconds. */
 const STATEMENT_TIMEOUT = 15_000;

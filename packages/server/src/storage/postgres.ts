@@ -5,7 +5,7 @@ import { parsePostgresUrl } from "./postgres-url.js";
 import type { Snapshot } from "./snapshot.js";
 
 /** Connections of one server, unless it is told otherwise. */
-export const DEFAULT_DATABASE_CONNECTIONS = 10;
+const DEFAULT_DATABASE_CONNECTIONS = 10;
 
 /**
  * Opens the database, bringing its tables up to date as needed. `connections`: at most so many at once.

@@ -27,6 +27,9 @@ interface CurrentRow {
   kept_from: number;
 }
 
+/** Matches nothing, for no project has an empty id. Fills a query up to its size. */
+const NOTHING: RecordRef = { project: "", store: "", id: new Uint8Array(0) };
+
 /** What a transaction deletes at most, however many commits share it: as much as it may write. */
 const DROPS: Budget = { rows: 256, bytes: 1_048_576 };
 
@@ -291,10 +294,10 @@ function selectCurrent(db: Kysely<Schema>, slot: Slot<RecordRef>) {
     .forUpdate();
 }
 
-/** A row for each record that is there. Where there are fewer refs than `size`, the rest looks for the last one again. */
+/** A row for each record that is there. */
 function selectPresent(db: Kysely<Schema>, slot: Slot<readonly RecordRef[]>, size: number) {
   const one = (position: number) => {
-    const ref = <T>(get: (ref: RecordRef) => T) => slot((refs) => get((refs[position] ?? refs.at(-1)) as RecordRef));
+    const ref = <T>(get: (ref: RecordRef) => T) => slot((refs) => get(refs[position] ?? NOTHING));
     return db
       .selectFrom("records")
       .select("version")

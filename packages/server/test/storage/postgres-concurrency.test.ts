@@ -25,7 +25,9 @@ const { cluster, create, drop, openTogether } = await postgresWorld();
 const S = { project: "p", store: "s" };
 const A2 = { provider: "local:a", masterVersion: 2 };
 
-async function two(): Promise<[Database, Database, string]> {
+type Two = [Database, Database, string];
+
+async function two(): Promise<Two> {
   const { databases, url } = await openTogether(2);
   const [a, b] = databases;
   if (a === undefined || b === undefined) throw new Error("two");
@@ -84,49 +86,68 @@ describe.runIf(cluster !== null)("records", () => {
     expect((await a.records.read(refs)).map((record) => record?.current.version)).toEqual(refs.map(() => 61));
   });
 
-  test("nothing is written under a data key after the commit that retired it", async () => {
+  test("attributes that two change at once are changed by one", async () => {
     const [a, b] = await two();
-    await createStore(a);
+    const ref = newRef();
+    await a.records.commit([write(ref, 1)]);
+    for (let round = 0; round < 20; round++) {
+      const [current] = await a.records.read([ref]);
+      if (!current) throw new Error("a record");
+      const expected = current.current;
+      const change = (more: object) => ({ ref, expect: expected, next: { ...expected, ...more }, keepVersions: 10 });
+      const results = await Promise.all([
+        a.records.commit([change({ protected: !expected.protected })]),
+        b.records.commit([change({ active: !expected.active })]),
+      ]);
+      expect(results.filter(({ applied }) => applied)).toHaveLength(1);
+    }
+  });
+
+  test("a record that two make at once, with different first versions, is made once", async () => {
+    const [a, b] = await two();
+    for (let round = 0; round < 20; round++) {
+      const ref = newRef();
+      const first = (version: number) => write(ref, version, { expect: null });
+      const results = await Promise.all([a.records.commit([first(1)]), b.records.commit([first(7)])]);
+      expect(results.filter(({ applied }) => applied)).toHaveLength(1);
+      expect((await a.records.read([ref]))[0]?.current.version).toBe(results[0].applied ? 1 : 7);
+    }
+  });
+
+  /** How many bodies are under a data key, once `change` is acknowledged, and when all that was under way is done as well. */
+  async function writtenUnder(keyVersion: number, change: (db: Database) => Promise<unknown>, [a, b, url]: Two) {
+    const writer = async () => {
+      for (;;) {
+        const result = await b.records.commit([write(newRef(), 1, { keyVersion })]).catch((error: unknown) => error);
+        if (result instanceof StaleKeyError) return;
+        if (result instanceof Error) throw result;
+      }
+    };
+    const writers = Array.from({ length: 12 }, writer);
+    await new Promise((resolve) => setTimeout(resolve, 50));
+    await change(a);
+    const count = `select count(*)::int as bodies from record_versions where key_version = ${keyVersion}`;
+    const acknowledged = await cluster?.query(count, url);
+    await Promise.all(writers);
+    return [acknowledged, await cluster?.query(count, url)];
+  }
+
+  test("nothing is written under a data key after the commit that retired it, however busy it is", async () => {
+    const world = await two();
+    await createStore(world[0]);
     for (let round = 1; round <= 8; round++) {
-      let rotated = false;
-      const late: unknown[] = [];
-      const writer = async () => {
-        for (;;) {
-          const began = rotated;
-          const result = await b.records.commit([write(newRef(), 1, { keyVersion: round })]).catch((e: unknown) => e);
-          if (result instanceof StaleKeyError) return;
-          if (began || result instanceof Error) late.push(result);
-        }
-      };
-      const writers = Array.from({ length: 6 }, writer);
-      await new Promise((resolve) => setTimeout(resolve, 20));
-      const added = await a.keys.addDataKey(S, wrappedKey("data", { version: round + 1 }));
-      rotated = true;
-      expect(added).toBe("added");
-      await Promise.all(writers);
-      expect(late).toEqual([]);
+      const rotate = (db: Database) => db.keys.addDataKey(S, wrappedKey("data", { version: round + 1 }));
+      const [then, later] = await writtenUnder(round, rotate, world);
+      expect(later).toEqual(then);
     }
   });
 
   test("nothing is written to a store after the commit that destroyed it, however busy it is", async () => {
-    const [a, b] = await two();
+    const world = await two();
+    const [a, b] = world;
     await createStore(a);
-    let destroyed = false;
-    const late: unknown[] = [];
-    const writer = async () => {
-      for (;;) {
-        const began = destroyed;
-        const result = await b.records.commit([write(newRef(), 1, { keyVersion: 1 })]).catch((e: unknown) => e);
-        if (result instanceof StaleKeyError) return;
-        if (began || result instanceof Error) late.push(result);
-      }
-    };
-    const writers = Array.from({ length: 16 }, writer);
-    await new Promise((resolve) => setTimeout(resolve, 100));
-    expect(await a.directory.destroyStore("p", "s", 9)).toHaveLength(2);
-    destroyed = true;
-    await Promise.all(writers);
-    expect(late).toEqual([]);
+    const [then, later] = await writtenUnder(1, (db) => db.directory.destroyStore("p", "s", 9), world);
+    expect(later).toEqual(then);
     while ((await b.maintenance.purgeDestroyed(500, 1_000_000)) > 0);
     expect((await a.maintenance.scan(null, 10)).rows).toEqual([]);
   });

@@ -127,7 +127,9 @@ describe.runIf(cluster !== null)("what takes too long", () => {
     await new Promise((resolve) => setTimeout(resolve, 200));
     const ref = newRef();
     const refused = await Promise.all(
-      [locked, slow].map(({ databases }) => databases[0]?.records.commit([write(ref, 1)]).catch((e: unknown) => e)),
+      [locked, slow].map(
+        async ({ databases }) => await databases[0]?.records.commit([write(ref, 1)]).catch((e: unknown) => e),
+      ),
     );
     for (const error of refused) {
       expect(error).toBeInstanceOf(StorageBusyError);

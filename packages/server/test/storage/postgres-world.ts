@@ -10,10 +10,10 @@ export interface PostgresWorld {
   /** Null where PostgreSQL cannot run. */
   cluster: Cluster | null;
   /** Makes a database and gives its URL. */
-  create(): Promise<string>;
-  drop(url: string): Promise<void>;
+  create: () => Promise<string>;
+  drop: (url: string) => Promise<void>;
   /** Opens so many storages on one database that is gone when the test ends. */
-  openTogether(count: number): Promise<{ url: string; databases: Database[] }>;
+  openTogether: (count: number) => Promise<{ url: string; databases: Database[] }>;
 }
 
 /** Starts PostgreSQL before the tests of this file. Whoever awaits this registers a test that says so when it cannot run. */
@@ -34,7 +34,9 @@ export async function postgresWorld(): Promise<PostgresWorld> {
   });
   afterAll(() => cluster?.stop());
   const create = async () => (await cluster?.createDatabase(template)) ?? "";
-  const drop = async (url: string) => void (await cluster?.dropDatabase(url));
+  const drop = async (url: string) => {
+    await cluster?.dropDatabase(url);
+  };
   return {
     cluster,
     create,
