@@ -8,6 +8,8 @@ import { join } from "node:path";
 
 import { onTestFinished } from "vitest";
 
+import { startCluster } from "./postgres.ts";
+
 /** The command as it is published. */
 export const SERVER_BIN = join(import.meta.dirname, "../packages/server/bin/tacenda-server.js");
 
@@ -50,10 +52,16 @@ export async function freshFolder(): Promise<string> {
  */
 export async function spawnServer(options: ProcessOptions): Promise<ServerProcess> {
   const { dataDir, bin = SERVER_BIN, flags = [], rootToken, env, wrapper = [] } = options;
+  const databaseUrl = await databaseOf(dataDir);
   const command = [...wrapper, process.execPath, bin, "--port", "0", "--data-dir", dataDir, ...flags];
   const child = spawn(command[0] ?? "", command.slice(1), {
     stdio: ["ignore", "pipe", "pipe"],
-    env: { PATH: process.env.PATH, ...env, ...(rootToken !== undefined && { TACENDA_ROOT_TOKEN: rootToken }) },
+    env: {
+      PATH: process.env.PATH,
+      ...env,
+      ...(rootToken !== undefined && { TACENDA_ROOT_TOKEN: rootToken }),
+      ...(databaseUrl !== undefined && { TACENDA_DATABASE_URL: databaseUrl }),
+    },
   });
   // "close" comes after "exit", when nobody holds the pipes any more: not even a server that outlived its tracer.
   const closed = once(child, "close");
@@ -74,6 +82,18 @@ export async function spawnServer(options: ProcessOptions): Promise<ServerProces
     },
     ended: closed.then(() => child.signalCode),
   };
+}
+
+/** Databases on PostgreSQL in the place of those in data directories, where TACENDA_TEST_DATABASE_URL says so. */
+const databases = new Map<string, string>();
+
+async function databaseOf(dataDir: string): Promise<string | undefined> {
+  if (!process.env.TACENDA_TEST_DATABASE_URL || databases.has(dataDir)) return databases.get(dataDir);
+  const cluster = await startCluster();
+  const url = await cluster.createDatabase();
+  databases.set(dataDir, url);
+  onTestFinished(() => cluster.dropDatabase(url));
+  return url;
 }
 
 export interface CommandResult {

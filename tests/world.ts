@@ -8,6 +8,8 @@ import { Tacenda, type Store, type StoreOptions, type TacendaOptions, generateSe
 import { TacendaAdmin } from "@tacenda/sdk/admin";
 import { startServer, type RunningServer, type ServerOptions } from "@tacenda/server";
 
+import { startCluster } from "./postgres.ts";
+
 const ROOT_TOKEN = "root-token-of-the-tests-0123456789abcdef";
 
 export interface World extends AsyncDisposable {
@@ -24,10 +26,13 @@ export interface World extends AsyncDisposable {
   store(options?: TacendaOptions & StoreOptions): Store;
 }
 
-/** Starts it. The stores "user-tokens" and "other" exist, and "any", whose clients may have different secrets. */
+/** Starts it, on PostgreSQL where TACENDA_TEST_DATABASE_URL says so (npm run test:postgres). The stores "user-tokens" and "other" exist, and "any", whose clients may have different secrets. */
 export async function openWorld(options: Partial<ServerOptions> = {}): Promise<World> {
   const folder = await mkdtemp(join(tmpdir(), "tacenda-"));
-  const server = await startServer({ dataDir: join(folder, "data"), port: 0, rootToken: ROOT_TOKEN, ...options });
+  const cluster = process.env.TACENDA_TEST_DATABASE_URL ? await startCluster() : null;
+  const databaseUrl = await cluster?.createDatabase();
+  const place = { dataDir: join(folder, "data"), ...(databaseUrl !== undefined && { databaseUrl }) };
+  const server = await startServer({ ...place, port: 0, rootToken: ROOT_TOKEN, ...options });
   const { url } = server;
   const admin = new TacendaAdmin({ url, token: ROOT_TOKEN });
   for (const id of ["user-tokens", "other"]) await admin.stores.create(id);
@@ -47,6 +52,7 @@ export async function openWorld(options: Partial<ServerOptions> = {}): Promise<W
       client(given).getStore("user-tokens", { secret: given.secret ?? secret, stretch, iterations }),
     async [Symbol.asyncDispose]() {
       await server.close();
+      if (databaseUrl !== undefined) await cluster?.dropDatabase(databaseUrl);
       await rm(folder, { recursive: true, force: true });
     },
   };

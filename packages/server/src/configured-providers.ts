@@ -5,7 +5,7 @@ import { resolve } from "node:path";
 
 import type { GuardOptions } from "./envelope/guarded-key-provider.js";
 import type { KeyProvider } from "./envelope/key-provider.js";
-import { KeyProviders } from "./envelope/key-providers.js";
+import { ACTIVE_PROVIDER_SETTING, KeyProviders } from "./envelope/key-providers.js";
 import { openKeyProvider } from "./envelope/open-key-provider.js";
 import type { Logger } from "./logger.js";
 import { StartupError } from "./startup-error.js";
@@ -21,6 +21,8 @@ export interface ProviderOptions {
   wanted: readonly (string | KeyProvider)[];
   /** The file that `local:` without a path means. */
   keyringFile: string;
+  /** Other servers use the database: which provider wraps new keys is kept there from the first start on. */
+  agree?: boolean;
   guard?: GuardOptions;
   logger: Logger;
 }
@@ -34,11 +36,14 @@ export interface ProviderOptions {
  */
 export async function openConfiguredProviders(
   database: Pick<Database, "directory" | "keys">,
-  { wanted, keyringFile, guard, logger }: ProviderOptions,
+  { wanted, keyringFile, agree = false, guard, logger }: ProviderOptions,
 ): Promise<KeyProviders> {
   const counts = await database.keys.countWraps();
   const needs = [...new Set(counts.map(({ provider }) => provider))];
   const needed = new Set(needs);
+  const agreed = agree ? await database.directory.getSetting(ACTIVE_PROVIDER_SETTING) : null;
+  // Another server's, perhaps before it has wrapped anything: a keyring of one's own would be of no use beside it.
+  if (agreed !== null) needed.add(agreed);
   const all = (wanted.length === 0 ? [LOCAL] : wanted).map((one) =>
     typeof one === "string" && one.startsWith(LOCAL) ? LOCAL + resolve(one.slice(LOCAL.length) || keyringFile) : one,
   );

@@ -33,4 +33,5 @@ export {
   type StoredRecord,
   type WriteOperation,
 } from "./storage/record-store.js";
+export { openPostgres } from "./storage/postgres.js";
 export { openSqlite } from "./storage/sqlite.js";

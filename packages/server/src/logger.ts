@@ -12,6 +12,7 @@ const SAFE_MESSAGES = new Set([
   "DamagedRecordError",
   "KeyProviderError",
   "StaleKeyError",
+  "StorageBusyError",
   "StorageError",
   "StorageFullError",
   "StoreGoneError",

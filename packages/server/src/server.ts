@@ -1,4 +1,4 @@
-/** An embedded server from its options to its end: one process, SQLite, a local keyring; spec/http.md § Starting. */
+/** A server from its options to its end: one process, its database, its key providers; spec/http.md § Starting. */
 
 import { once } from "node:events";
 import type { Server } from "node:http";
@@ -10,7 +10,7 @@ import { DEFAULT_PROJECT } from "@tacenda/protocol";
 import { createApp } from "./app.js";
 import { rootTokenDigest } from "./auth/root-token.js";
 import { checkOptions } from "./check-options.js";
-import { explainRefusal, openDataDirectory, type DataDirectory } from "./data-directory.js";
+import { openDataDirectory, type DataDirectory } from "./data-directory.js";
 import { EnvelopeStore } from "./envelope/envelope-store.js";
 import type { KeyProvider } from "./envelope/key-provider.js";
 import type { KeyProviders } from "./envelope/key-providers.js";
@@ -22,6 +22,7 @@ import { KeyAdministration } from "./keys/key-administration.js";
 import { KeyKeeper } from "./keys/key-keeper.js";
 import { describeError, type Logger } from "./logger.js";
 import { createMetrics, createMetricsServer, type Metrics } from "./metrics.js";
+import { explainRefusal } from "./own-directory.js";
 import { writePrivateFile } from "./private-file.js";
 import { createPurge } from "./purge.js";
 import { StartupError, codeOf } from "./startup-error.js";
@@ -39,6 +40,12 @@ const GRACE_MILLISECONDS = 10_000;
 export interface ServerOptions {
   /** Made when there is none. */
   dataDir: string;
+  /**
+   * `postgres://…`: the database, which other servers may use as well. By default it is an embedded one in the data directory.
+   */
+  databaseUrl?: string;
+  /** Connections to that database at once, at most; 10 by default. */
+  databaseConnections?: number;
   /** Loopback by default. */
   host?: string;
   /** 4200 by default; 0 for any free one. */
@@ -96,6 +103,8 @@ const SILENT: Logger = { debug() {}, info() {}, warn() {}, error() {} };
 
 const OPTION_NAMES = {
   dataDir: "required",
+  databaseUrl: "optional",
+  databaseConnections: "optional",
   host: "optional",
   port: "optional",
   keyringFile: "optional",
@@ -124,10 +133,11 @@ const OPTION_NAMES = {
  */
 export async function startServer(options: ServerOptions): Promise<RunningServer> {
   checkOptions<ServerOptions>("startServer", options, OPTION_NAMES);
-  const { dataDir, keyringFile, keyProviders, logger = SILENT } = options;
+  const { dataDir, databaseUrl, databaseConnections, keyringFile, keyProviders, logger = SILENT } = options;
   const metrics = options.metricsPort === undefined ? undefined : createMetrics();
   const guard = { observe: metrics?.observeKeyProvider };
-  const data = await openDataDirectory(dataDir, { keyringFile, keyProviders, guard, logger });
+  const database = { databaseUrl, databaseConnections };
+  const data = await openDataDirectory(dataDir, { ...database, keyringFile, keyProviders, guard, logger });
   try {
     return await run(data, options, metrics);
   } catch (error) {
@@ -144,6 +154,7 @@ async function run(data: DataDirectory, options: ServerOptions, metrics: Metrics
   await directory.createProject({ id: DEFAULT_PROJECT, createdAt: now() });
   const announce = options.announceRootToken ?? ((token) => writeRootToken(options.dataDir, token, logger));
   const digest = await rootTokenDigest(directory, options.rootToken, announce);
+  await data.started();
 
   const keys = new StoreKeys({
     directory: database.keys,

@@ -115,13 +115,13 @@ async function rowsDone({ directory, restoration }: Database, mark: Mark): Promi
   if (text === null) {
     if (await restoration.isEmpty()) return 0;
     throw new BackupError(
-      "There is a database in this data directory already. Restore into a new one: choose another --data-dir.",
+      "There is a database in this data directory already. Restore into a new one: choose another --data-dir (or --database-url).",
     );
   }
   const found = JSON.parse(text) as Mark;
   if (found.sequence === mark.sequence && found.records === mark.records && found.keys === mark.keys) return found.rows;
   throw new BackupError(
-    "Another backup, or this one with other keys, is half restored in this data directory. Finish that restore, or choose another --data-dir.",
+    "Another backup, or this one with other keys, is half restored in this data directory. Finish that restore, or choose another --data-dir (or --database-url).",
   );
 }
 

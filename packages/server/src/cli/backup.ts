@@ -6,18 +6,19 @@ import { explained, openBackupDirectory } from "../backup/backup-directory.js";
 import { writeBackup } from "../backup/write-backup.js";
 import { openDataSnapshot } from "../data-directory.js";
 import { InvalidOptionError } from "../startup-error.js";
+import type { DatabaseFlags } from "./options.js";
 import { startProgress } from "./progress.js";
 
-export interface BackupFlags {
+export interface BackupFlags extends DatabaseFlags {
   dataDir: string;
 }
 
-export async function backup(target: string, { dataDir }: BackupFlags): Promise<void> {
+export async function backup(target: string, { dataDir, databaseUrl }: BackupFlags): Promise<void> {
   if (isWithin(resolve(target), resolve(dataDir))) {
     throw new InvalidOptionError("A backup inside the data directory is lost with it. Choose a directory elsewhere.");
   }
   const takenAt = new Date();
-  const snapshot = await openDataSnapshot(dataDir);
+  const snapshot = await openDataSnapshot(dataDir, { databaseUrl });
   const progress = startProgress("backing up");
   try {
     const directory = await openBackupDirectory(target);
@@ -35,7 +36,7 @@ export async function backup(target: string, { dataDir }: BackupFlags): Promise<
     }
   } finally {
     progress.stop();
-    snapshot.close();
+    await snapshot.close();
   }
 }
 

@@ -9,7 +9,8 @@ const LOG_LEVELS = ["trace", "debug", "info", "warn", "error", "fatal", "silent"
 export type LogLevel = (typeof LOG_LEVELS)[number];
 
 /** What the flags of `serve` and `dev` come to. */
-export interface ServeFlags {
+export interface ServeFlags extends DatabaseFlags {
+  databaseConnections?: number;
   host: string;
   port: number;
   dataDir: string;
@@ -28,6 +29,19 @@ export interface ServeFlags {
 /** Which data directory. */
 export function dataDirOption(description = "where the database and the keyring are"): Option {
   return new Option("--data-dir <directory>", description).env("TACENDA_DATA_DIR").default("./tacenda-data");
+}
+
+/** The flags of commands that need the database. */
+export interface DatabaseFlags {
+  databaseUrl?: string;
+}
+
+/** Which database, when it is not in the data directory. Its value is never shown: it holds a password. */
+export function databaseUrlOption(): Option {
+  return new Option(
+    "--database-url <url>",
+    "postgres://…: the database, instead of one in the data directory; better in TACENDA_DATABASE_URL, for it holds a password",
+  ).env("TACENDA_DATABASE_URL");
 }
 
 /** Which keyring. */
@@ -58,6 +72,12 @@ export function addServeFlags(command: Command, defaultLogLevel: LogLevel): Comm
         .argParser(integer(0, 65_535)),
     )
     .addOption(dataDirOption())
+    .addOption(databaseUrlOption())
+    .addOption(
+      new Option("--database-connections <number>", "connections to that database at once (default: 10)")
+        .env("TACENDA_DATABASE_CONNECTIONS")
+        .argParser(integer(1, 1_000)),
+    )
     .addOption(keyringOption())
     .addOption(keyProviderOption())
     .addOption(
@@ -138,6 +158,7 @@ function several(text: string, before: readonly string[] | undefined): string[] 
 /** The options of the server that flags and environment name. */
 export function toServerOptions(flags: ServeFlags, rootToken: string | undefined): ServerOptions {
   const { host, port, dataDir, keyring, keyProvider, metricsPort, corsOrigin, maxConnections } = flags;
+  const { databaseUrl, databaseConnections } = flags;
   const { masterKeyRotation, dataKeyRotation, keyCacheTtl, keyCacheGrace } = flags;
   return {
     host,
@@ -145,6 +166,8 @@ export function toServerOptions(flags: ServeFlags, rootToken: string | undefined
     dataDir,
     maxConnections,
     ...{ masterKeyRotation, dataKeyRotation, keyCacheTtl, keyCacheGrace },
+    ...(databaseUrl !== undefined && { databaseUrl }),
+    ...(databaseConnections !== undefined && { databaseConnections }),
     ...(keyProvider !== undefined && { keyProviders: keyProvider }),
     ...(keyring !== undefined && { keyringFile: keyring }),
     ...(metricsPort !== undefined && { metricsPort }),

@@ -15,7 +15,14 @@ import { StorageError } from "../storage/record-store.js";
 import { backup, type BackupFlags } from "./backup.js";
 import { dev, type DevFlags } from "./dev.js";
 import { addKeysCommand } from "./keys.js";
-import { addServeFlags, dataDirOption, keyProviderOption, keyringOption, type ServeFlags } from "./options.js";
+import {
+  addServeFlags,
+  dataDirOption,
+  databaseUrlOption,
+  keyProviderOption,
+  keyringOption,
+  type ServeFlags,
+} from "./options.js";
 import { restore, type RestoreFlags } from "./restore.js";
 import { serve } from "./serve.js";
 import { verify, type VerifyFlags } from "./verify.js";
@@ -96,11 +103,15 @@ function addBackupCommands(program: Command, exitWith: (code: number) => void): 
       "back up records and wrapped keys, while a server runs or not; run again to finish what was interrupted",
     )
     .addOption(dataDirOption())
+    .addOption(databaseUrlOption())
     .action((directory: string, flags: BackupFlags) => backup(directory, flags));
   program
     .command("restore <directory>")
-    .description("put a backup into a new data directory; run again to finish what was interrupted")
+    .description(
+      "put a backup into a new data directory, or an empty database; run again to finish what was interrupted",
+    )
     .addOption(dataDirOption())
+    .addOption(databaseUrlOption())
     .addOption(keyringOption())
     .addOption(keyProviderOption())
     .option("--keys <file>", "take the wrapped keys from this file, of another backup")
@@ -109,6 +120,7 @@ function addBackupCommands(program: Command, exitWith: (code: number) => void): 
     .command("verify")
     .description("open every record under the present keys, and name what does not open")
     .addOption(dataDirOption())
+    .addOption(databaseUrlOption())
     .addOption(keyringOption())
     .addOption(keyProviderOption())
     .option("--backup <directory>", "open what is in this backup instead")

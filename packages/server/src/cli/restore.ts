@@ -7,10 +7,11 @@ import { requireKeys, restoreBackup } from "../backup/restore.js";
 import { placeOf } from "../backup/source.js";
 import { openRestoreDirectory } from "../data-directory.js";
 import { openKeyProviders, type KeyFlags } from "./key-provider.js";
+import type { DatabaseFlags } from "./options.js";
 import { createLogger } from "./process.js";
 import { startProgress } from "./progress.js";
 
-export interface RestoreFlags extends KeyFlags {
+export interface RestoreFlags extends KeyFlags, DatabaseFlags {
   keys?: string;
 }
 
@@ -25,14 +26,14 @@ export async function restore(directory: string, flags: RestoreFlags): Promise<v
     } finally {
       await providers.close();
     }
-    const data = await openRestoreDirectory(flags.dataDir, logger);
+    const data = await openRestoreDirectory(flags.dataDir, logger, flags);
     try {
       const onProgress = (done: number, total: number) => progress.update(done, total);
       const summary = await restoreBackup({ backup, database: data.database, now: Date.now(), onProgress });
       progress.stop();
       const { stores, records, versions } = summary;
       process.stdout.write(
-        `Restored ${stores} stores, ${records} records, ${versions} versions, as of ${backup.asOf}, to ${resolve(flags.dataDir)}\n`,
+        `Restored ${stores} stores, ${records} records, ${versions} versions, as of ${backup.asOf}, to ${flags.databaseUrl === undefined ? resolve(flags.dataDir) : "the database"}\n`,
       );
       for (const store of backup.destroyed) process.stdout.write(`${describeDestroyed(placeOf(store))}\n`);
     } finally {

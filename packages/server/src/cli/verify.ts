@@ -5,10 +5,11 @@ import { verify as verifySource } from "../backup/verify.js";
 import { openDataSnapshot } from "../data-directory.js";
 import { InvalidOptionError } from "../startup-error.js";
 import { openKeyProviders, type KeyFlags } from "./key-provider.js";
+import type { DatabaseFlags } from "./options.js";
 import { startProgress } from "./progress.js";
 import { describeDestroyed, openChecked } from "./restore.js";
 
-export interface VerifyFlags extends KeyFlags {
+export interface VerifyFlags extends KeyFlags, DatabaseFlags {
   backup?: string;
   keys?: string;
 }
@@ -45,6 +46,7 @@ export async function verify(flags: VerifyFlags): Promise<number> {
 
 async function openSource({
   dataDir,
+  databaseUrl,
   backup,
   keys,
 }: VerifyFlags): Promise<{ source: RecordSource; close: () => Promise<void> }> {
@@ -53,15 +55,12 @@ async function openSource({
     for (const store of source.destroyed) process.stdout.write(`${describeDestroyed(placeOf(store))}\n`);
     return { source, close: () => source.close() };
   }
-  const snapshot = await openDataSnapshot(dataDir);
-  const close = () => {
-    snapshot.close();
-    return Promise.resolve();
-  };
+  const snapshot = await openDataSnapshot(dataDir, { databaseUrl });
+  const close = () => snapshot.close();
   try {
     return { source: await snapshotSource(snapshot), close };
   } catch (error) {
-    snapshot.close();
+    await snapshot.close();
     throw error;
   }
 }

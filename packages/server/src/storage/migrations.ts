@@ -1,6 +1,6 @@
 /** Makes and updates the tables. A migration that was released is never edited: what changes comes as a new one. */
 
-import { sql, type Kysely } from "kysely";
+import { sql, type Kysely, type RawBuilder } from "kysely";
 import { Migrator, type Migration } from "kysely/migration";
 
 import { NewerDatabaseError, OlderDatabaseError } from "./database.js";
@@ -11,10 +11,14 @@ export interface SqlTypes {
   /** Holds every integer up to 2^53−1. */
   integer: "integer" | "bigint";
   bytes: "blob" | "bytea";
+  /** Compares byte by byte, so that the database's order is the program's, wherever it runs. */
+  text: "text" | RawBuilder<unknown>;
   /** What follows the columns of every table. */
   tableOptions: string;
   /** The same for tables of small rows that are found by their whole primary key. */
   clusteredOptions: string;
+  /** Statements that follow the first tables. */
+  tuning: readonly string[];
 }
 
 const MIGRATIONS: Readonly<Record<string, (types: SqlTypes) => Migration>> = {
@@ -28,13 +32,17 @@ const MIGRATIONS: Readonly<Record<string, (types: SqlTypes) => Migration>> = {
 export const SCHEMAS: readonly string[] = Object.keys(MIGRATIONS);
 
 /**
- * Brings the tables up to date, in one transaction.
+ * Brings the tables up to date, in one transaction. `schema`: the namespace of the tables, in a database that has several.
  * @throws {NewerDatabaseError} when a migration was run that this program does not know; nothing is changed.
  */
-export async function migrate(db: Kysely<Schema>, types: SqlTypes): Promise<void> {
-  await appliedMigrations(db);
+export async function migrate(db: Kysely<Schema>, types: SqlTypes, schema?: string): Promise<void> {
+  await appliedMigrations(db, schema);
   const migrations = Object.fromEntries(Object.entries(MIGRATIONS).map(([name, make]) => [name, make(types)]));
-  const migrator = new Migrator({ db, provider: { getMigrations: () => Promise.resolve(migrations) } });
+  const migrator = new Migrator({
+    db,
+    provider: { getMigrations: () => Promise.resolve(migrations) },
+    ...(schema !== undefined && { migrationTableSchema: schema }),
+  });
   const { error } = await migrator.migrateToLatest();
   if (error !== undefined) throw error instanceof Error ? error : new Error("A migration failed.", { cause: error });
 }
@@ -43,15 +51,17 @@ export async function migrate(db: Kysely<Schema>, types: SqlTypes): Promise<void
  * Checks that the tables are those of this program, and changes nothing.
  * @throws {NewerDatabaseError | OlderDatabaseError} when they are not.
  */
-export async function checkSchema(db: Kysely<Schema>): Promise<void> {
-  const applied = await appliedMigrations(db);
+export async function checkSchema(db: Kysely<Schema>, schema?: string): Promise<void> {
+  const applied = await appliedMigrations(db, schema);
   if (applied.length < SCHEMAS.length) throw new OlderDatabaseError(applied.length === 0);
 }
 
 /** @throws {NewerDatabaseError} */
-async function appliedMigrations(db: Kysely<Schema>): Promise<string[]> {
+async function appliedMigrations(db: Kysely<Schema>, schema: string | undefined): Promise<string[]> {
   const tables = await db.introspection.getTables({ withInternalKyselyTables: true });
-  if (!tables.some((table) => table.name === "kysely_migration")) return [];
+  const isMigrations = (table: { name: string; schema?: string }) =>
+    table.name === "kysely_migration" && (schema === undefined || table.schema === schema);
+  if (!tables.some(isMigrations)) return [];
   const { rows } = await sql<{ name: string }>`select name from kysely_migration`.execute(db);
   if (rows.some(({ name }) => !SCHEMAS.includes(name))) throw new NewerDatabaseError();
   return rows.map(({ name }) => name);
@@ -61,21 +71,21 @@ async function appliedMigrations(db: Kysely<Schema>): Promise<string[]> {
 function foundation(types: SqlTypes): Migration {
   const plain = sql.raw(types.tableOptions);
   const clustered = sql.raw(types.clusteredOptions);
-  const { integer, bytes } = types;
+  const { integer, bytes, text } = types;
 
   async function administration(db: Kysely<unknown>): Promise<void> {
     await db.schema
       .createTable("projects")
-      .addColumn("id", "text", (column) => column.primaryKey().notNull())
+      .addColumn("id", text, (column) => column.primaryKey().notNull())
       .addColumn("created_at", integer, (column) => column.notNull())
       .addColumn("destroyed_at", integer)
       .modifyEnd(clustered)
       .execute();
     await db.schema
       .createTable("stores")
-      .addColumn("project", "text", (column) => column.notNull().references("projects.id"))
-      .addColumn("id", "text", (column) => column.notNull())
-      .addColumn("secrets", "text", (column) => column.notNull())
+      .addColumn("project", text, (column) => column.notNull().references("projects.id"))
+      .addColumn("id", text, (column) => column.notNull())
+      .addColumn("secrets", text, (column) => column.notNull())
       .addColumn("max_versions", integer, (column) => column.notNull())
       .addColumn("created_at", integer, (column) => column.notNull())
       .addColumn("destroyed_at", integer)
@@ -84,12 +94,12 @@ function foundation(types: SqlTypes): Migration {
       .execute();
     await db.schema
       .createTable("store_keys")
-      .addColumn("project", "text", (column) => column.notNull())
-      .addColumn("store", "text", (column) => column.notNull())
-      .addColumn("purpose", "text", (column) => column.notNull())
+      .addColumn("project", text, (column) => column.notNull())
+      .addColumn("store", text, (column) => column.notNull())
+      .addColumn("purpose", text, (column) => column.notNull())
       .addColumn("version", integer, (column) => column.notNull())
-      .addColumn("state", "text", (column) => column.notNull())
-      .addColumn("provider", "text", (column) => column.notNull())
+      .addColumn("state", text, (column) => column.notNull())
+      .addColumn("provider", text, (column) => column.notNull())
       .addColumn("master_version", integer, (column) => column.notNull())
       .addColumn("wrapped", bytes, (column) => column.notNull())
       .addPrimaryKeyConstraint("store_keys_key", ["project", "store", "purpose", "version"])
@@ -98,8 +108,8 @@ function foundation(types: SqlTypes): Migration {
       .execute();
     await db.schema
       .createTable("secret_checks")
-      .addColumn("project", "text", (column) => column.notNull())
-      .addColumn("store", "text", (column) => column.notNull())
+      .addColumn("project", text, (column) => column.notNull())
+      .addColumn("store", text, (column) => column.notNull())
       .addColumn("slot", integer, (column) => column.notNull())
       .addColumn("digest", bytes, (column) => column.notNull())
       .addColumn("created_at", integer, (column) => column.notNull())
@@ -109,15 +119,15 @@ function foundation(types: SqlTypes): Migration {
       .execute();
     await db.schema
       .createTable("leases")
-      .addColumn("name", "text", (column) => column.primaryKey().notNull())
-      .addColumn("owner", "text", (column) => column.notNull())
+      .addColumn("name", text, (column) => column.primaryKey().notNull())
+      .addColumn("owner", text, (column) => column.notNull())
       .addColumn("expires_at", integer, (column) => column.notNull())
       .modifyEnd(clustered)
       .execute();
     await db.schema
       .createTable("settings")
-      .addColumn("name", "text", (column) => column.primaryKey().notNull())
-      .addColumn("value", "text", (column) => column.notNull())
+      .addColumn("name", text, (column) => column.primaryKey().notNull())
+      .addColumn("value", text, (column) => column.notNull())
       .modifyEnd(clustered)
       .execute();
   }
@@ -125,8 +135,8 @@ function foundation(types: SqlTypes): Migration {
   async function records(db: Kysely<unknown>): Promise<void> {
     await db.schema
       .createTable("records")
-      .addColumn("project", "text", (column) => column.notNull())
-      .addColumn("store", "text", (column) => column.notNull())
+      .addColumn("project", text, (column) => column.notNull())
+      .addColumn("store", text, (column) => column.notNull())
       .addColumn("record_id", bytes, (column) => column.notNull())
       .addColumn("version", integer, (column) => column.notNull())
       .addColumn("protected", integer, (column) => column.notNull())
@@ -138,8 +148,8 @@ function foundation(types: SqlTypes): Migration {
     // Not clustered: bodies inside the key's tree would leave room for few keys per page and make it deep.
     await db.schema
       .createTable("record_versions")
-      .addColumn("project", "text", (column) => column.notNull())
-      .addColumn("store", "text", (column) => column.notNull())
+      .addColumn("project", text, (column) => column.notNull())
+      .addColumn("store", text, (column) => column.notNull())
       .addColumn("record_id", bytes, (column) => column.notNull())
       .addColumn("version", integer, (column) => column.notNull())
       .addColumn("key_version", integer)
@@ -154,26 +164,26 @@ function foundation(types: SqlTypes): Migration {
   async function access(db: Kysely<unknown>): Promise<void> {
     await db.schema
       .createTable("tokens")
-      .addColumn("id", "text", (column) => column.primaryKey().notNull())
-      .addColumn("project", "text", (column) => column.notNull().references("projects.id"))
-      .addColumn("name", "text", (column) => column.notNull())
+      .addColumn("id", text, (column) => column.primaryKey().notNull())
+      .addColumn("project", text, (column) => column.notNull().references("projects.id"))
+      .addColumn("name", text, (column) => column.notNull())
       .addColumn("digest", bytes, (column) => column.notNull())
       .addColumn("created_at", integer, (column) => column.notNull())
       .addColumn("expires_at", integer)
-      .addColumn("minted_by", "text", (column) => column.references("tokens.id"))
+      .addColumn("minted_by", text, (column) => column.references("tokens.id"))
       .modifyEnd(clustered)
       .execute();
     await db.schema.createIndex("tokens_project").on("tokens").column("project").execute();
     await db.schema.createIndex("tokens_minted_by").on("tokens").column("minted_by").execute();
     await db.schema
       .createTable("grants")
-      .addColumn("project", "text", (column) => column.notNull().references("projects.id"))
-      .addColumn("subject_type", "text", (column) => column.notNull())
-      .addColumn("subject_id", "text", (column) => column.notNull())
+      .addColumn("project", text, (column) => column.notNull().references("projects.id"))
+      .addColumn("subject_type", text, (column) => column.notNull())
+      .addColumn("subject_id", text, (column) => column.notNull())
       .addColumn("position", integer, (column) => column.notNull())
       .addColumn("grant_number", integer, (column) => column.notNull())
-      .addColumn("store_pattern", "text", (column) => column.notNull())
-      .addColumn("permissions", "text", (column) => column.notNull())
+      .addColumn("store_pattern", text, (column) => column.notNull())
+      .addColumn("permissions", text, (column) => column.notNull())
       .addColumn("expires_at", integer)
       .addPrimaryKeyConstraint("grants_key", ["project", "subject_type", "subject_id", "position"])
       .modifyEnd(clustered)
@@ -185,6 +195,7 @@ function foundation(types: SqlTypes): Migration {
       await administration(db);
       await records(db);
       await access(db);
+      for (const statement of types.tuning) await sql.raw(statement).execute(db);
     },
   };
 }
@@ -199,8 +210,8 @@ function boundedPurges(types: SqlTypes): Migration {
         .execute();
       await db.schema
         .createTable("purges")
-        .addColumn("project", "text", (column) => column.notNull())
-        .addColumn("store", "text", (column) => column.notNull())
+        .addColumn("project", types.text, (column) => column.notNull())
+        .addColumn("store", types.text, (column) => column.notNull())
         .addColumn("record_id", types.bytes, (column) => column.notNull())
         .addPrimaryKeyConstraint("purges_key", ["project", "store", "record_id"])
         .modifyEnd(sql.raw(types.clusteredOptions))
@@ -219,7 +230,7 @@ const EXPIRY: Migration = {
 
 /** When store keys were made, which master keys are retired, and re-encryptions under way. */
 function keyLifecycle(types: SqlTypes): Migration {
-  const { integer, bytes } = types;
+  const { integer, bytes, text } = types;
   const clustered = sql.raw(types.clusteredOptions);
   return {
     async up(db: Kysely<unknown>): Promise<void> {
@@ -233,7 +244,7 @@ function keyLifecycle(types: SqlTypes): Migration {
       )`.execute(db);
       await db.schema
         .createTable("retired_master_keys")
-        .addColumn("provider", "text", (column) => column.notNull())
+        .addColumn("provider", text, (column) => column.notNull())
         .addColumn("master_version", integer, (column) => column.notNull())
         .addColumn("retired_at", integer, (column) => column.notNull())
         .addPrimaryKeyConstraint("retired_master_keys_key", ["provider", "master_version"])
@@ -241,9 +252,9 @@ function keyLifecycle(types: SqlTypes): Migration {
         .execute();
       await db.schema
         .createTable("reencryptions")
-        .addColumn("project", "text", (column) => column.notNull())
-        .addColumn("store", "text", (column) => column.notNull())
-        .addColumn("run", "text", (column) => column.notNull())
+        .addColumn("project", text, (column) => column.notNull())
+        .addColumn("store", text, (column) => column.notNull())
+        .addColumn("run", text, (column) => column.notNull())
         .addColumn("target", integer, (column) => column.notNull())
         .addColumn("record_id", bytes, (column) => column.notNull())
         .addColumn("version", integer, (column) => column.notNull())

@@ -112,7 +112,8 @@ export interface RecordStore {
    *
    * @throws {RangeError} when an id comes twice, or an operation is not what its comments say; nothing is written.
    * @throws {StaleKeyError} when a data-key version no longer accepts writes, or its store is gone; nothing is written.
-   * @throws {StorageBusyError} when too much waits to be written already; nothing is written.
+   * @throws {StorageBusyError} when too much waits to be written already, or the database is busy or away; nothing is
+   * written.
    * @throws {StorageFullError} when the disk or the database has no room; nothing is written.
    * @throws {StorageError} on any other failure. Unless `outcome` is "none" the write may have happened.
    */
@@ -129,11 +130,11 @@ export class StorageError extends Error {
   }
 }
 
-/** So much waits to be written that this write was not accepted. */
+/** Nothing was done, and soon it may go: too much waits to be written, or the database is busy or away. */
 export class StorageBusyError extends StorageError {
   override name = "StorageBusyError";
-  constructor() {
-    super("Too many writes are waiting. Try again.");
+  constructor(message = "Too many writes are waiting. Try again.", options: { cause?: unknown } = {}) {
+    super(message, options);
   }
 }
 

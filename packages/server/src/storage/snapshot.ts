@@ -18,5 +18,5 @@ export interface Snapshot {
   records(project: string, store: string): AsyncGenerator<RecordSummary>;
   /** The body of a version that `records` named. */
   body(record: RecordRow, version: number): Promise<Uint8Array>;
-  close(): void;
+  close(): Promise<void>;
 }

@@ -2,7 +2,6 @@
 
 import type { Database } from "./database.js";
 import { NewerDatabaseError } from "./database.js";
-import { migrate } from "./migrations.js";
 import { SqlDirectory } from "./sql-directory.js";
 import { read, type SqlEngine } from "./sql-engine.js";
 import { SqlKeyDirectory } from "./sql-key-directory.js";
@@ -17,9 +16,9 @@ import { WriteQueue } from "./write-queue.js";
  */
 export async function createDatabase(engine: SqlEngine): Promise<Database> {
   try {
-    await migrate(engine.writer, engine.types);
+    await engine.migrate();
   } catch (error) {
-    engine.close();
+    await engine.close();
     throw error instanceof NewerDatabaseError ? error : engine.toStorageError(error, false);
   }
   const queue = new WriteQueue(engine);
@@ -34,7 +33,7 @@ export async function createDatabase(engine: SqlEngine): Promise<Database> {
     },
     async close() {
       await queue.close();
-      engine.close();
+      await engine.close();
     },
   };
 }

@@ -24,6 +24,11 @@ const NONE = new Uint8Array(0);
 
 type StoreRow = Selectable<Schema["stores"]>;
 
+/**
+ * Every change is a serializable transaction: it reads what it relies on and then writes, and where the database runs others at
+ * the same time it is as if they came one after the other, or one of them is run again. So nothing here needs locks, but for
+ * what commits of records rely on, which are not of that kind: the rows of `store_keys`.
+ */
 export class SqlDirectory implements Directory {
   readonly #engine: SqlEngine;
   readonly #queue: WriteQueue;
@@ -83,6 +88,7 @@ export class SqlDirectory implements Directory {
 
   async destroyProject(id: string): Promise<boolean> {
     return await this.#queue.run(async (transaction) => {
+      await this.#engine.lockStoreKeys(transaction);
       if (!(await projectLives(transaction, id))) return false;
       const now = Date.now();
       await transaction.updateTable("projects").set({ destroyed_at: now }).where("id", "=", id).execute();
@@ -159,6 +165,8 @@ export class SqlDirectory implements Directory {
 
   async destroyStore(project: string, id: string, now: number): Promise<WrappedKey[] | null> {
     return await this.#queue.run(async (transaction) => {
+      // Writes under way come to their end first, and those that come later find no key.
+      await this.#engine.lockStoreKeys(transaction);
       const retired = await transaction
         .updateTable("stores")
         .set({ destroyed_at: now })

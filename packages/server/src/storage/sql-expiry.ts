@@ -63,6 +63,7 @@ function expiring(db: Kysely<Schema>, now: number, cursor: ExpiryCursor) {
     .orderBy("version");
 }
 
+/** Each statement checks what it relies on, so a commit that comes in between only makes it change nothing. */
 export async function applyExpiry(
   transaction: Transaction<Schema>,
   changes: readonly ExpiryChange[],
@@ -72,7 +73,7 @@ export async function applyExpiry(
   for (const change of changes) {
     if (!(await changeVersion(transaction, change)) || change.head === undefined) continue;
     if (await endEarlier(transaction, change)) {
-      await purge.dropOrNote(transaction, { ...change, upTo: change.version - 1 }, budget);
+      await purge.dropOrNote(transaction, [{ ...change, upTo: change.version - 1 }], budget);
     }
   }
 }

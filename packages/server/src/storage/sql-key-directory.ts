@@ -15,6 +15,11 @@ import type { WriteQueue } from "./write-queue.js";
 /** Before every key: no project has an empty id. */
 const START = { project: "", store: "", purpose: "data", version: 0 } as const;
 
+/**
+ * Every change is a serializable transaction, as in sql-directory.ts. That is all that retiring a master key needs, for what
+ * it relies on (that no wrap is under it) is written by such transactions only. Data keys are what commits of records rely on,
+ * so changing them waits for those, and they wait for it.
+ */
 export class SqlKeyDirectory implements KeyDirectory {
   readonly #engine: SqlEngine;
   readonly #queue: WriteQueue;
@@ -78,6 +83,8 @@ export class SqlKeyDirectory implements KeyDirectory {
 
   async replaceWraps(changes: readonly WrapChange[]): Promise<number | null> {
     return await this.#queue.run(async (transaction) => {
+      // Commits hold these rows, one after the other without end: whoever asked for one row would never have its turn.
+      await this.#engine.lockStoreKeys(transaction);
       for (const { wrap } of changes) if (await isRetired(transaction, wrap)) return null;
       let count = 0;
       for (const change of changes) count += await replaceWrap(transaction, change);
@@ -128,6 +135,8 @@ export class SqlKeyDirectory implements KeyDirectory {
 
   async addDataKey({ project, store }: StoreRef, key: WrappedKey): Promise<"added" | "conflict" | "stale_key"> {
     return await this.#queue.run(async (transaction) => {
+      // Writes under the data keys that are retired here come to their end first; later ones find them retired.
+      await this.#engine.lockStoreKeys(transaction);
       if ((await newestDataKey(transaction, project, store)) !== key.version - 1) return "conflict";
       if (await isRetired(transaction, key)) return "stale_key";
       await transaction
@@ -144,6 +153,7 @@ export class SqlKeyDirectory implements KeyDirectory {
 
   async deleteDataKey({ project, store }: StoreRef, version: number): Promise<boolean> {
     return await this.#queue.run(async (transaction) => {
+      await this.#engine.lockStoreKeys(transaction);
       const { numDeletedRows } = await transaction
         .deleteFrom("store_keys")
         .where("project", "=", project)
@@ -202,7 +212,7 @@ export class SqlKeyDirectory implements KeyDirectory {
 
   async saveReencryption(progress: Reencryption): Promise<void> {
     const { project, store, run, id, version, damaged, endedAt } = progress;
-    await this.#queue.run((transaction) =>
+    await this.#queue.inBackground((transaction) =>
       transaction
         .updateTable("reencryptions")
         .set({ record_id: id, version, damaged, ended_at: endedAt })
@@ -214,7 +224,7 @@ export class SqlKeyDirectory implements KeyDirectory {
   }
 
   async endReencryption({ project, store, run }: Reencryption): Promise<void> {
-    await this.#queue.run((transaction) =>
+    await this.#queue.inBackground((transaction) =>
       transaction
         .deleteFrom("reencryptions")
         .where("project", "=", project)

@@ -37,7 +37,7 @@ export class SqlMaintenanceStore implements MaintenanceStore {
   constructor(engine: SqlEngine, queue: WriteQueue) {
     this.#engine = engine;
     this.#queue = queue;
-    this.#versions = new VersionPurge(engine.writer);
+    this.#versions = new VersionPurge(engine);
   }
 
   async scan(cursor: ScanCursor, limit: number): Promise<{ rows: ScannedRow[]; next: ScanCursor }> {
@@ -63,7 +63,7 @@ export class SqlMaintenanceStore implements MaintenanceStore {
   }
 
   async purgeDestroyed(maxRows: number, maxBytes: number): Promise<number> {
-    return await this.#queue.run(async (transaction) => {
+    return await this.#queue.inBackground(async (transaction) => {
       const budget = { rows: maxRows, bytes: maxBytes };
       while (!isSpent(budget) && (await this.#purgeRecord(transaction, budget)));
       while (!isSpent(budget) && (await this.#purgeStore(transaction, budget)));
@@ -118,7 +118,7 @@ export class SqlMaintenanceStore implements MaintenanceStore {
   }
 
   async changeExpiring(changes: readonly ExpiryChange[]): Promise<void> {
-    await this.#queue.run((transaction) => applyExpiry(transaction, changes, this.#versions));
+    await this.#queue.inBackground((transaction) => applyExpiry(transaction, changes, this.#versions));
   }
 
   async findOutdatedBodies(
@@ -131,11 +131,11 @@ export class SqlMaintenanceStore implements MaintenanceStore {
   }
 
   async replaceBodies(ref: StoreRef, keyVersion: number, changes: readonly BodyChange[]): Promise<number | null> {
-    return await this.#queue.run((transaction) => replaceBodies(transaction, ref, keyVersion, changes));
+    return await this.#queue.inBackground((transaction) => replaceBodies(transaction, ref, keyVersion, changes));
   }
 
   async acquireLease(name: string, owner: string, now: number, duration: number): Promise<boolean> {
-    return await this.#queue.run(async (transaction) => {
+    return await this.#queue.inBackground(async (transaction) => {
       const taken = await transaction
         .insertInto("leases")
         .values({ name, owner, expires_at: now + duration })
@@ -151,13 +151,13 @@ export class SqlMaintenanceStore implements MaintenanceStore {
   }
 
   async releaseLease(name: string, owner: string): Promise<void> {
-    await this.#queue.run((transaction) =>
+    await this.#queue.inBackground((transaction) =>
       transaction.deleteFrom("leases").where("name", "=", name).where("owner", "=", owner).execute(),
     );
   }
 
   async clearLeases(): Promise<void> {
-    await this.#queue.run((transaction) => transaction.deleteFrom("leases").execute());
+    await this.#queue.inBackground((transaction) => transaction.deleteFrom("leases").execute());
   }
 }
 
@@ -166,18 +166,27 @@ interface NotedRecord extends RecordRef {
   keptFrom: number | null;
 }
 
+/**
+ * The note is locked, and only then is it asked what it stands for: a commit that ends more versions of the record either has
+ * come to its end by then, or waits and notes them anew (version-purge.ts § insertPurge). Notes that others hold are theirs.
+ */
 async function notedRecord(transaction: Transaction<Schema>): Promise<NotedRecord | undefined> {
-  return await transaction
-    .selectFrom("purges as p")
-    .leftJoin("records as r", (join) =>
-      join
-        .onRef("r.project", "=", "p.project")
-        .onRef("r.store", "=", "p.store")
-        .onRef("r.record_id", "=", "p.record_id"),
-    )
-    .select(["p.project", "p.store", "p.record_id as id", "r.kept_from as keptFrom"])
+  const note = await transaction
+    .selectFrom("purges")
+    .select(["project", "store", "record_id as id"])
     .limit(1)
+    .forUpdate()
+    .skipLocked()
     .executeTakeFirst();
+  if (note === undefined) return undefined;
+  const record = await transaction
+    .selectFrom("records")
+    .select("kept_from")
+    .where("project", "=", note.project)
+    .where("store", "=", note.store)
+    .where("record_id", "=", note.id)
+    .executeTakeFirst();
+  return { ...note, keptFrom: record?.kept_from ?? null };
 }
 
 async function deleteNote(transaction: Transaction<Schema>, { project, store, id }: RecordRef): Promise<void> {

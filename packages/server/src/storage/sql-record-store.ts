@@ -17,8 +17,8 @@ import {
 } from "./record-store.js";
 import type { Schema } from "./schema.js";
 import { read, type SqlEngine } from "./sql-engine.js";
-import { inIdOrder, RecordWriter } from "./sql-record-writer.js";
-import type { WriteQueue } from "./write-queue.js";
+import { inIdOrder, RecordWriter, type NumberedOperation } from "./sql-record-writer.js";
+import type { GroupWork, WriteQueue } from "./write-queue.js";
 
 /** Most refs of one read. */
 const MAX_REFS = 256;
@@ -54,6 +54,8 @@ export class SqlRecordStore implements RecordStore {
   readonly #engine: SqlEngine;
   readonly #queue: WriteQueue;
   readonly #writer: RecordWriter;
+  /** One and the same for all commits, so that they can share transactions. */
+  readonly #apply: GroupWork<readonly NumberedOperation[], CommitResult | StaleKeyError>;
   /** Compiled queries by number of refs, a power of two. */
   readonly #queries = new Map<number, ReadQuery>();
 
@@ -62,7 +64,8 @@ export class SqlRecordStore implements RecordStore {
   constructor(engine: SqlEngine, queue: WriteQueue) {
     this.#engine = engine;
     this.#queue = queue;
-    this.#writer = new RecordWriter(engine.writer);
+    this.#writer = new RecordWriter(engine);
+    this.#apply = (transaction, commits) => this.#writer.apply(transaction, commits);
     this.#versionsQuery = prepare((slot) => selectVersions(engine.reader, slot));
   }
 
@@ -90,7 +93,7 @@ export class SqlRecordStore implements RecordStore {
   async commit(operations: readonly WriteOperation[]): Promise<CommitResult> {
     const ordered = inIdOrder(operations);
     const weight = operations.reduce((sum, { write }) => sum + OPERATION_WEIGHT + (write?.body.length ?? 0), 0);
-    const outcome = await this.#queue.run((transaction) => this.#writer.apply(transaction, ordered), weight);
+    const outcome = await this.#queue.share(this.#apply, ordered, weight);
     if (outcome instanceof StaleKeyError) throw outcome;
     return outcome;
   }

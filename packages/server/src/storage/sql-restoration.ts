@@ -58,11 +58,11 @@ export class SqlRestoration implements Restoration {
   }
 
   async commit(rows: readonly RestoredRow[], mark: string | null): Promise<void> {
-    await this.#queue.run(async (transaction) => {
-      for (const { table, as, row } of rows) {
-        if (as === "row") await transaction.executeQuery(this.#insert(table)(row));
-        else await setReference(transaction, table, row);
-      }
+    await this.#queue.inBackground(async (transaction) => {
+      const inserts = rows.filter(({ as }) => as === "row").map(({ table, row }) => this.#insert(table)(row));
+      await this.#engine.executeAll(transaction, inserts);
+      // They refer to rows that are there already, of this batch or an earlier one.
+      for (const { table, as, row } of rows) if (as === "reference") await setReference(transaction, table, row);
       await note(transaction, mark);
     });
   }
@@ -74,7 +74,7 @@ export class SqlRestoration implements Restoration {
       insert = prepare((slot) => {
         const valueOf = (column: string) => slot((row) => (column === selfReference ? null : (row[column] ?? null)));
         const values = Object.fromEntries(columns.map((column) => [column, valueOf(column)] as const));
-        return anyTables(this.#engine.writer).insertInto(name).values(values);
+        return anyTables(this.#engine.reader).insertInto(name).values(values);
       });
       this.#inserts.set(name, insert);
     }

@@ -28,18 +28,20 @@ const RECORD_COLUMNS = Object.keys(RECORD.columns) as (keyof RecordRow)[];
 const TABLES = { ...ADMINISTRATION, ...KEYS };
 
 /** What a dialect gives: a connection of its own, and a transaction on it in which all reads see one state. */
-export interface SnapshotEngine extends Pick<SqlEngine, "reader" | "toStorageError" | "close"> {
+export interface SnapshotEngine extends Pick<SqlEngine, "reader" | "retryOf" | "toStorageError" | "close"> {
   /** Begins the transaction; it ends with the connection. */
   begin(): Promise<void> | void;
+  /** The namespace of the tables, in a database that has several. */
+  schema?: string;
 }
 
 /** @throws {NewerDatabaseError | OlderDatabaseError | StorageError}; the engine is closed then. */
 export async function createSnapshot(engine: SnapshotEngine): Promise<Snapshot> {
   try {
     await engine.begin();
-    await checkSchema(engine.reader);
+    await checkSchema(engine.reader, engine.schema);
   } catch (error) {
-    engine.close();
+    await engine.close();
     if (error instanceof NewerDatabaseError || error instanceof OlderDatabaseError) throw error;
     throw engine.toStorageError(error, false);
   }

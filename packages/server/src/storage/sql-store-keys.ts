@@ -34,7 +34,10 @@ export async function insertKey(transaction: Transaction<Schema>, project: strin
     .execute();
 }
 
-/** Whether no wrap may be written under this master key any more. */
+/**
+ * Whether no wrap may be written under this master key any more. The transaction is serializable: of two, one of which finds a
+ * key not retired and writes a wrap under it, and the other finds no such wrap and retires it, one is run again.
+ */
 export async function isRetired(
   transaction: Transaction<Schema>,
   { provider, masterVersion }: MasterRef,
@@ -48,7 +51,7 @@ export async function isRetired(
   return row !== undefined;
 }
 
-/** Whether records may be written under this data key. */
+/** Whether records may be written under this data key, until the transaction ends. */
 export async function acceptsWrites(
   transaction: Transaction<Schema>,
   project: string,
@@ -63,6 +66,7 @@ export async function acceptsWrites(
     .where("purpose", "=", "data")
     .where("version", "=", keyVersion)
     .where("state", "=", "active")
+    .forShare()
     .executeTakeFirst();
   return key !== undefined;
 }

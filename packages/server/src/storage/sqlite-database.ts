@@ -7,23 +7,41 @@ import BetterSqlite3 from "better-sqlite3";
 import { Kysely } from "kysely";
 
 import type { Database } from "./database.js";
+import { migrate, type SqlTypes } from "./migrations.js";
 import { StorageError, StorageFullError } from "./record-store.js";
 import type { Schema } from "./schema.js";
 import type { Snapshot } from "./snapshot.js";
 import { BUSY_TIMEOUT } from "./sqlite-connection.js";
 import { createDatabase } from "./sql-database.js";
+import { executeInTurn } from "./sql-engine.js";
 import { createSnapshot } from "./sql-snapshot.js";
 import { sqliteDialect } from "./sqlite-dialect.js";
+
+const TYPES: SqlTypes = {
+  integer: "integer",
+  bytes: "blob",
+  text: "text",
+  tableOptions: "strict",
+  clusteredOptions: "strict, without rowid",
+  tuning: [],
+};
 
 /** The database behind two connections to one file, which it closes in the end. @throws as openSqlite does */
 export async function createSqliteDatabase(
   writer: BetterSqlite3.Database,
   reader: BetterSqlite3.Database,
 ): Promise<Database> {
+  const db = new Kysely<Schema>({ dialect: sqliteDialect(writer) });
   return createDatabase({
     reader: new Kysely<Schema>({ dialect: sqliteDialect(reader) }),
-    writer: new Kysely<Schema>({ dialect: sqliteDialect(writer) }),
-    types: { integer: "integer", bytes: "blob", tableOptions: "strict", clusteredOptions: "strict, without rowid" },
+    // The file has one write lock.
+    writers: 1,
+    transaction: () => db.transaction(),
+    migrate: () => migrate(db, TYPES),
+    executeAll: executeInTurn,
+    lockStoreKeys: () => Promise.resolve(),
+    // A transaction has the whole file to itself: nobody can come in its way once it has begun.
+    retryOf: () => null,
     toStorageError,
     scrub() {
       // Not a moment of waiting for readers: it would hold up everybody.
@@ -37,6 +55,7 @@ export async function createSqliteDatabase(
     close() {
       reader.close();
       writer.close();
+      return Promise.resolve();
     },
   });
 }
@@ -47,8 +66,9 @@ export async function createSqliteSnapshot(connection: BetterSqlite3.Database): 
     reader: new Kysely<Schema>({ dialect: sqliteDialect(connection) }),
     // In WAL mode a transaction sees what was committed before its first read, and holds no writer up.
     begin: () => void connection.exec("begin"),
+    retryOf: () => null,
     toStorageError,
-    close: () => void connection.close(),
+    close: () => Promise.resolve(void connection.close()),
   });
 }
 

@@ -21,9 +21,14 @@ export function sqliteDialect(connection: BetterSqlite3.Database): Dialect {
   return {
     createDriver: () => new ImmediateDriver(connection),
     createAdapter: () => new TransactionalAdapter(),
-    createQueryCompiler: () => new SqliteQueryCompiler(),
+    createQueryCompiler: () => new LocklessQueryCompiler(),
     createIntrospector: (db) => new SqliteIntrospector(db),
   };
+}
+
+/** A transaction has the whole file, so there are no locks on rows to ask for, nor words to do so. */
+class LocklessQueryCompiler extends SqliteQueryCompiler {
+  protected override visitSelectModifier(): void {}
 }
 
 class ImmediateDriver extends SqliteDriver {

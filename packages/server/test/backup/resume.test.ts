@@ -20,7 +20,7 @@ async function contentsOfDatabase(world: World): Promise<string[]> {
   try {
     return await contentsOf(await snapshotSource(snapshot));
   } finally {
-    snapshot.close();
+    await snapshot.close();
   }
 }
 

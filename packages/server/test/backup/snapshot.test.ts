@@ -19,16 +19,16 @@ describe("a snapshot", () => {
     const snapshot = await openSqliteSnapshot(world.file);
     const other = await openSqliteSnapshot(world.file);
     const before = await contentsOf(await snapshotSource(other));
-    other.close();
+    await other.close();
     await world.records.commit([writeOf(refTo(randomBytes(32)), 1, randomBytes(80))]);
     await world.directory.destroyStore("default", "zeta", 9);
     await world.database.maintenance.purgeDestroyed(100, 1_000_000);
     await world.addStore("default", "newer");
     expect(await contentsOf(await snapshotSource(snapshot))).toEqual(before);
-    snapshot.close();
+    await snapshot.close();
     const after = await openSqliteSnapshot(world.file);
     expect(await contentsOf(await snapshotSource(after))).not.toEqual(before);
-    after.close();
+    await after.close();
   });
 
   test("gives more records, versions and rows than one step takes", async () => {
@@ -47,7 +47,7 @@ describe("a snapshot", () => {
     }
     const settings = new Set<string>();
     for await (const { name } of snapshot.rows("settings")) settings.add(name);
-    snapshot.close();
+    await snapshot.close();
     expect([records, versions, settings.size]).toEqual([604, 607, 1_101]);
   });
 
@@ -62,7 +62,7 @@ describe("a snapshot", () => {
         versions.map((row) => row.version),
       );
     }
-    snapshot.close();
+    await snapshot.close();
     expect(kept.get(3)).toEqual([3]);
     expect(kept.get(2)).toEqual([1, 2]);
   });

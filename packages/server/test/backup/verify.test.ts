@@ -28,7 +28,7 @@ async function verifyDatabase(world: World, provider: KeyProvider = world.keyrin
     });
     return { ...summary, damage };
   } finally {
-    snapshot.close();
+    await snapshot.close();
   }
 }
 

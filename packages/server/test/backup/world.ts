@@ -84,7 +84,7 @@ export async function backUp(world: Pick<World, "file">, target: string): Promis
       await directory.close();
     }
   } finally {
-    snapshot.close();
+    await snapshot.close();
   }
 }
 
@@ -131,7 +131,7 @@ export async function databaseContents(file: string): Promise<string[]> {
     }
     return contents;
   } finally {
-    snapshot.close();
+    await snapshot.close();
   }
 }
 

@@ -1,0 +1,75 @@
+/** The embedded database of a data directory, which one server at a time may use; spec/http.md § Starting. */
+
+import { existsSync } from "node:fs";
+import { join } from "node:path";
+
+import type { DatabasePlace, HeldDatabase } from "./database-place.js";
+import { explainRefusal } from "./own-directory.js";
+import { StartupError } from "./startup-error.js";
+import { OlderDatabaseError, type Database } from "./storage/database.js";
+import { lockDataDirectory } from "./storage/lock.js";
+import { openSqlite, openSqliteSnapshot } from "./storage/sqlite.js";
+
+/** `directory` is absolute, and made before the database is opened for serving or restoring. */
+export function sqlitePlace(directory: string): DatabasePlace {
+  const file = join(directory, "tacenda.db");
+  return {
+    name: `the database in ${directory}`,
+    isShared: false,
+    exists: () => existsSync(file),
+    open: () =>
+      lockedIn(directory, async () => {
+        const database = await openSqlite(file);
+        // The lock says that whoever held them is gone.
+        return await closingOnFailure(database, () => database.maintenance.clearLeases());
+      }),
+    openForRestore: () =>
+      lockedIn(directory, async () => {
+        // An older database holds something: bringing it up to date would change it before it is refused.
+        if (existsSync(file)) await refuseOlder(file);
+        return await openSqlite(file);
+      }),
+    async openSnapshot() {
+      if (existsSync(file)) return await openSqliteSnapshot(file);
+      throw new StartupError(`There is no database in ${directory}: name a server's data directory with --data-dir.`);
+    },
+  };
+}
+
+/** @throws {DataDirectoryLockedError} when another server runs on the directory. */
+async function lockedIn(directory: string, open: () => Promise<Database>): Promise<HeldDatabase> {
+  const lock = claim(directory);
+  try {
+    const database = await open();
+    return { database, close: () => database.close().finally(() => lock.release()) };
+  } catch (error) {
+    lock.release();
+    throw error;
+  }
+}
+
+function claim(directory: string): { release(): void } {
+  try {
+    return lockDataDirectory(directory);
+  } catch (error) {
+    throw explainRefusal(directory, error);
+  }
+}
+
+async function closingOnFailure(database: Database, work: () => Promise<void>): Promise<Database> {
+  try {
+    await work();
+    return database;
+  } catch (error) {
+    await database.close();
+    throw error;
+  }
+}
+
+async function refuseOlder(file: string): Promise<void> {
+  try {
+    await (await openSqliteSnapshot(file)).close();
+  } catch (error) {
+    if (!(error instanceof OlderDatabaseError && error.isNew)) throw error;
+  }
+}

@@ -1,0 +1,89 @@
+/** What PostgreSQL's errors mean to who writes, by their SQLSTATE codes. What drivers throw is kept out of sight: it quotes values. */
+
+import { StorageBusyError, StorageError, StorageFullError } from "./record-store.js";
+import type { Retry } from "./sql-engine.js";
+import { CreationRaceError } from "./sql-record-writer.js";
+
+/** COMMIT was sent, and nobody can say whether it was carried out everywhere it should be. */
+export class UnconfirmedCommitError extends Error {
+  override name = "UnconfirmedCommitError";
+}
+
+/** The connection was lost, and nothing of a transaction that was on it will be committed. */
+export class ConnectionLostError extends Error {
+  override name = "ConnectionLostError";
+}
+
+/**
+ * Serialization failure, deadlock, lock not available. In a serializable transaction a violated constraint as well: it is how
+ * a conflict shows when the other transaction came first by a hair.
+ */
+const CONFLICTS = new Set(["40001", "40P01", "55P03", "23505", "23503"]);
+/** The server is about to stop, has stopped, is not (any more) the one that takes writes, or has too many connections. */
+const AWAY = new Set(["57P01", "57P02", "57P03", "57P05", "25006", "25P03", "53300"]);
+/** Statements that were prepared on this connection are of no use any more: the tables were changed, or a pooler was in between. */
+const STALE_STATEMENTS = new Set(["26000", "0A000"]);
+const FULL = new Set(["53100", "54000"]);
+
+/** SQLSTATE of what the server said; undefined when it was the connection that failed. */
+export function sqlState(error: unknown): string | undefined {
+  if (!(error instanceof Error) || !("code" in error) || typeof error.code !== "string") return undefined;
+  return "severity" in error && /^[0-9A-Z]{5}$/.test(error.code) ? error.code : undefined;
+}
+
+/** Whether the connection is of no use after this error. */
+export function breaksConnection(error: unknown): boolean {
+  const state = sqlState(error);
+  if (state === undefined) return true;
+  return state.startsWith("08") || AWAY.has(state) || STALE_STATEMENTS.has(state) || isFatal(error);
+}
+
+export function retryOf(error: unknown, committing: boolean): Retry | null {
+  if (error instanceof CreationRaceError) return "conflict";
+  if (error instanceof ConnectionLostError) return "away";
+  if (error instanceof StorageError || mayHaveCommitted(error, committing)) return null;
+  const state = sqlState(error);
+  if (state !== undefined && CONFLICTS.has(state)) return "conflict";
+  return breaksConnection(error) ? "away" : null;
+}
+
+export function toStorageError(error: unknown, committing: boolean): StorageError {
+  if (error instanceof StorageError) return error;
+  const cause = withoutValues(error);
+  if (mayHaveCommitted(error, committing)) {
+    return new StorageError("The connection to the database was lost at a commit. Whether it was made is not known.", {
+      cause,
+      outcome: "unknown",
+    });
+  }
+  const state = sqlState(error) ?? "";
+  if (FULL.has(state)) {
+    return new StorageFullError("There is no room for this write. Free or add disk space, then try again.", { cause });
+  }
+  if (state === "57014") return new StorageBusyError("The database took too long. Try again.", { cause });
+  if (state.startsWith("23") || retryOf(error, committing) === null) {
+    return new StorageError("The database failed. The server's log has the cause.", { cause });
+  }
+  return new StorageBusyError("The database is busy or away. Nothing was written. Try again.", { cause });
+}
+
+/** When COMMIT fails because the server says so, nothing was written; when the connection fails, nobody knows. */
+function mayHaveCommitted(error: unknown, committing: boolean): boolean {
+  if (error instanceof UnconfirmedCommitError) return true;
+  if (!committing || error instanceof ConnectionLostError || error instanceof CreationRaceError) return false;
+  return sqlState(error) === undefined || isFatal(error);
+}
+
+function isFatal(error: unknown): boolean {
+  return error instanceof Error && "severity" in error && (error.severity === "FATAL" || error.severity === "PANIC");
+}
+
+/** Name and code of what was thrown, and where it came from. Its message and details quote rows, parameters and users. */
+export function withoutValues(error: unknown): Error {
+  const bare = new Error("The database driver failed.");
+  bare.name = error instanceof Error && error.name !== "error" ? error.name : "PostgresError";
+  if (!(error instanceof Error)) return bare;
+  const frames = (error.stack ?? "").split("\n").filter((line) => /^\s+at /.test(line));
+  bare.stack = [`${bare.name}: ${bare.message}`, ...frames].join("\n");
+  return "code" in error && typeof error.code === "string" ? Object.assign(bare, { code: error.code }) : bare;
+}

@@ -1,0 +1,101 @@
+/**
+ * Connections to PostgreSQL that are opened when they are needed, up to a limit, and used one after the other. Our own because
+ * pg-pool takes one host, and after a failover the next connection has to look for the new primary among all of them.
+ */
+
+import { openSession, type Session, type SessionOptions } from "./postgres-session.js";
+import { StorageBusyError, StorageError } from "./record-store.js";
+
+/** How long to wait for a connection that others use, in milliseconds. */
+const WAIT_TIMEOUT = 10_000;
+
+interface Waiter {
+  resolve: () => void;
+}
+
+export class PostgresPool {
+  readonly #options: SessionOptions;
+  readonly #limit: number;
+  #idle: Session[] = [];
+  readonly #all = new Set<Session>();
+  /** Connections that are open or being opened. */
+  #count = 0;
+  #waiting: Waiter[] = [];
+  #closed = false;
+
+  constructor(options: SessionOptions, limit: number) {
+    this.#options = options;
+    this.#limit = limit;
+  }
+
+  /** @throws {StorageError} */
+  async acquire(): Promise<Session> {
+    for (;;) {
+      if (this.#closed) throw new StorageError("The database is closed.");
+      const idle = this.#idle.pop();
+      if (idle !== undefined && !idle.isBroken) return idle;
+      if (idle !== undefined) void this.#drop(idle);
+      else if (this.#count < this.#limit) return await this.#open();
+      else await this.#turn();
+    }
+  }
+
+  release(session: Session): void {
+    if (session.isBroken || this.#closed) void this.#drop(session);
+    else this.#idle.push(session);
+    this.#next();
+  }
+
+  /** Of a server that does not take writes any more: connections to it that are idle now are not used again. */
+  forgetIdle(): void {
+    for (const session of this.#idle) session.isBroken = true;
+  }
+
+  /** Closes those that are idle, and each of the others when it is released. */
+  async close(): Promise<void> {
+    this.#closed = true;
+    for (const { resolve } of this.#waiting.splice(0)) resolve();
+    const idle = this.#idle.splice(0);
+    await Promise.all(idle.map((session) => this.#drop(session)));
+  }
+
+  async #open(): Promise<Session> {
+    this.#count++;
+    try {
+      const session = await openSession(this.#options);
+      this.#all.add(session);
+      return session;
+    } catch (error) {
+      this.#count--;
+      this.#next();
+      throw error;
+    }
+  }
+
+  async #drop(session: Session): Promise<void> {
+    if (!this.#all.delete(session)) return;
+    this.#count--;
+    session.isBroken = true;
+    await session.client.end().catch(() => undefined);
+  }
+
+  #next(): void {
+    this.#waiting.shift()?.resolve();
+  }
+
+  async #turn(): Promise<void> {
+    await new Promise<void>((resolve, reject) => {
+      const waiter: Waiter = {
+        resolve() {
+          clearTimeout(timer);
+          resolve();
+        },
+      };
+      const timer = setTimeout(() => {
+        this.#waiting = this.#waiting.filter((one) => one !== waiter);
+        reject(new StorageBusyError("All connections to the database are in use. Try again."));
+      }, WAIT_TIMEOUT);
+      this.#waiting.push(waiter);
+    });
+  }
+}

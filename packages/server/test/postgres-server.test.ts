@@ -1,0 +1,126 @@
+/** Servers on PostgreSQL: started at once, seeing each other's writes, backed up and restored with --database-url. */
+
+import { existsSync, readFileSync } from "node:fs";
+import { join } from "node:path";
+
+import { describe, expect, onTestFinished, test, vi } from "vitest";
+
+import { runProgram } from "../src/cli/program.js";
+import { startServer, type RunningServer, type ServerOptions } from "../src/server.js";
+import { freshFolder, randomRecordPath, sealedRecord } from "./world.js";
+import { postgresWorld } from "./storage/postgres-world.js";
+
+const { cluster, drop } = await postgresWorld();
+
+/** One server or several on a database and in folders of their own, closed when the test ends. */
+async function start(
+  databaseUrl: string,
+  options: Partial<ServerOptions> & { dataDir: string },
+): Promise<RunningServer> {
+  const server = await startServer({ port: 0, databaseUrl, ...options });
+  onTestFinished(() => server.close());
+  return server;
+}
+
+async function freshDatabase(): Promise<string> {
+  const url = (await cluster?.createDatabase()) ?? "";
+  onTestFinished(() => drop(url));
+  return url;
+}
+
+async function call(server: RunningServer, token: string, method: string, path: string, body?: unknown) {
+  const isBytes = body instanceof Uint8Array;
+  return await fetch(server.url + path, {
+    method,
+    headers: {
+      authorization: `Bearer ${token}`,
+      ...(body !== undefined && { "content-type": isBytes ? "application/octet-stream" : "application/json" }),
+      ...(method === "PUT" && { "if-none-match": "*" }),
+    },
+    ...(body !== undefined && { body: isBytes ? (body as BodyInit) : JSON.stringify(body) }),
+  });
+}
+
+describe.runIf(cluster !== null)("several servers", () => {
+  test("that start at once for the first time agree on a root token and a keyring, and see each other's writes", async () => {
+    const url = await freshDatabase();
+    const folder = await freshFolder();
+    const keyringFile = join(folder, "keyring.json");
+    const tokens: string[] = [];
+    const announceRootToken = (token: string) => Promise.resolve(void tokens.push(token));
+    const servers = await Promise.all(
+      [1, 2, 3].map((n) => start(url, { dataDir: join(folder, `data-${n}`), keyringFile, announceRootToken })),
+    );
+    expect(tokens).toHaveLength(1);
+    const [token = ""] = tokens;
+    const [one, two] = servers as [RunningServer, RunningServer];
+    expect((await call(one, token, "POST", "/v1/projects/default/stores", { id: "s" })).status).toBe(201);
+    const path = randomRecordPath("s");
+    const record = sealedRecord();
+    expect((await call(two, token, "PUT", path, record)).status).toBe(201);
+    expect((await call(one, token, "PUT", path, sealedRecord())).status).toBe(412);
+    const answer = await call(one, token, "GET", path);
+    expect(new Uint8Array(await answer.arrayBuffer())).toEqual(record);
+    expect(existsSync(join(folder, "data-1", "tacenda.db"))).toBe(false);
+    expect(existsSync(join(folder, "data-1", "lock"))).toBe(false);
+  });
+
+  test("with another keyring, or none, are refused before they have made one", async () => {
+    const url = await freshDatabase();
+    const folder = await freshFolder();
+    await start(url, { dataDir: join(folder, "one") });
+    await expect(startServer({ port: 0, databaseUrl: url, dataDir: join(folder, "two") })).rejects.toThrow(
+      "The keyring is missing",
+    );
+    expect(existsSync(join(folder, "two", "keyring.json"))).toBe(false);
+    expect(readFileSync(join(folder, "one", "root-token"), "utf8")).toMatch(/^tct_/);
+  });
+});
+
+describe.runIf(cluster !== null)("backup, verify and restore", () => {
+  test("work on PostgreSQL, and a restore is refused where there is something", async () => {
+    const output: string[] = [];
+    const write = (text: unknown) => output.push(String(text)) > 0;
+    const spies = [process.stdout, process.stderr].map((stream) => vi.spyOn(stream, "write").mockImplementation(write));
+    onTestFinished(() => spies.forEach((spy) => spy.mockRestore()));
+    const run = (...args: string[]) => runProgram(["node", "tacenda-server", ...args], {});
+    const [from, to] = [await freshDatabase(), await freshDatabase()];
+    const folder = await freshFolder();
+    const rootToken = "root-token-of-this-test-0123456789abcdef";
+    const keyring = join(folder, "keyring.json");
+    const server = await start(from, { dataDir: join(folder, "data"), keyringFile: keyring, rootToken });
+    await call(server, rootToken, "POST", "/v1/projects/default/stores", { id: "s" });
+    const path = randomRecordPath("s");
+    const record = sealedRecord();
+    expect((await call(server, rootToken, "PUT", path, record)).status).toBe(201);
+
+    const target = join(folder, "backup");
+    const keys = ["--keyring", keyring, "--data-dir", join(folder, "new")];
+    expect(await run("backup", target, "--database-url", from, "--data-dir", join(folder, "data"))).toBe(0);
+    expect(await run("verify", "--database-url", from, ...keys)).toBe(0);
+    expect(output.join("")).toContain("everything opens");
+    expect(await run("restore", target, "--database-url", to, ...keys)).toBe(0);
+    expect(await run("restore", target, "--database-url", to, ...keys)).toBe(1);
+    expect(await run("verify", "--database-url", to, ...keys)).toBe(0);
+    expect(output.join("")).not.toContain(new URL(from).password);
+
+    const restored = await start(to, { dataDir: join(folder, "new"), keyringFile: keyring, rootToken });
+    const answer = await call(restored, rootToken, "GET", path);
+    expect(new Uint8Array(await answer.arrayBuffer())).toEqual(record);
+  });
+
+  test("of what is no Tacenda database, or from a wrong URL, say so without the URL", async () => {
+    const output: string[] = [];
+    const spy = vi.spyOn(process.stderr, "write").mockImplementation((text) => output.push(String(text)) > 0);
+    onTestFinished(() => spy.mockRestore());
+    const folder = await freshFolder();
+    const run = (url: string) =>
+      runProgram(["node", "tacenda-server", "backup", join(folder, "b"), "--database-url", url], {});
+    expect(await run(await freshDatabase())).toBe(1);
+    expect(await run("postgres://user:se@cret@host/db")).toBe(2);
+    expect(await run("postgres://user:secret@host/db?sslmode=maybe")).toBe(2);
+    expect(output.join("")).toContain("There is nothing of Tacenda in the PostgreSQL database");
+    expect(output.join("")).toContain("its sslmode must be one of");
+    expect(output.join("")).not.toContain("cret");
+  });
+});
