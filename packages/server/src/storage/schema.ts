@@ -77,7 +77,11 @@ interface ReencryptionsTable {
   ended_at: number | null;
 }
 
-/** One row per record id that ever existed: its current state. */
+/**
+ * One row per record id that ever existed: its current state. Every query of a request on this table, on record_versions and on
+ * purges names project, store and record id, and they refer to no other table, so that a database can spread them by record id:
+ * docs/postgresql.md § Sharding. Whoever adds a query that does not keeps it to the background.
+ */
 interface RecordsTable {
   project: string;
   store: string;

@@ -152,6 +152,51 @@ describe.runIf(cluster !== null)("records", () => {
     expect((await a.maintenance.scan(null, 10)).rows).toEqual([]);
   });
 
+  /** From now on inserting a version takes so many seconds. */
+  async function slowDown(url: string, seconds: number): Promise<void> {
+    await cluster?.query(
+      `create function slow() returns trigger language plpgsql as $$ begin perform pg_sleep(${seconds}); return new; end $$;
+       create trigger slow before insert on record_versions for each row execute function slow()`,
+      url,
+    );
+  }
+
+  test("a write that is under way is waited for by who retires its data key, or destroys its store", async () => {
+    const [a, b, url] = await two();
+    await createStore(a);
+    await slowDown(url, 0.4);
+    const changes = [
+      () => a.keys.addDataKey(S, wrappedKey("data", { version: 2 })),
+      () => a.directory.destroyStore("p", "s", 9),
+    ];
+    for (const [index, change] of changes.entries()) {
+      const ref = newRef();
+      const written = b.records.commit([write(ref, 1, { keyVersion: index + 1 })]);
+      await new Promise((resolve) => setTimeout(resolve, 150));
+      await change();
+      expect(await currentOf(a, ref)).not.toBeNull();
+      expect(await written).toEqual({ applied: true });
+    }
+  });
+
+  test("a data key can be retired although there is always a write under way that uses it", async () => {
+    const { databases, url } = await openTogether(3);
+    const [a, ...others] = databases;
+    if (a === undefined) throw new Error("three");
+    await createStore(a);
+    await slowDown(url, 0.05);
+    const writers = others.flatMap((db) =>
+      Array.from({ length: 12 }, async () => {
+        while ((await db.records.commit([write(newRef(), 1, { keyVersion: 1 })]).catch(() => null)) !== null);
+      }),
+    );
+    await new Promise((resolve) => setTimeout(resolve, 300));
+    const begun = performance.now();
+    expect(await a.keys.addDataKey(S, wrappedKey("data", { version: 2 }))).toBe("added");
+    expect(performance.now() - begun).toBeLessThan(4_000);
+    await Promise.all(writers);
+  });
+
   test("what is to be purged is purged, while more of it comes up", async () => {
     const [a, b] = await two();
     const ref = newRef();
@@ -173,6 +218,30 @@ describe.runIf(cluster !== null)("records", () => {
     while ((await b.maintenance.purgeDestroyed(500, 10_000_000)) > 0);
     expect(await keptVersions(a, ref, 60)).toEqual([59, 60]);
     expect((await a.maintenance.scan(null, 100)).rows.map((row) => row.version)).toEqual([59, 60]);
+  });
+});
+
+describe.runIf(cluster !== null)("a note of what is to be purged", () => {
+  test("is not lost to a purge that is about to delete the one before", async () => {
+    const [a, b, url] = await two();
+    const ref = newRef();
+    await writeLarge(a, ref, 6);
+    await a.records.commit([write(ref, 7, { purgeEarlier: true })]);
+    for (let version = 8; version <= 13; version++) {
+      const large = { body: bytes(300_000), createdAt: 1, expiresAt: 0 };
+      await a.records.commit([write(ref, version, { write: large, keepVersions: 1_000 })]);
+    }
+    await cluster?.query(
+      `create function slow() returns trigger language plpgsql as $$ begin perform pg_sleep(0.5); return old; end $$;
+       create trigger slow before delete on purges for each row execute function slow()`,
+      url,
+    );
+    const purged = b.maintenance.purgeDestroyed(500, 10_000_000);
+    await new Promise((resolve) => setTimeout(resolve, 200));
+    await a.records.commit([write(ref, 14, { purgeEarlier: true })]);
+    await purged;
+    while ((await b.maintenance.purgeDestroyed(500, 10_000_000)) > 0);
+    expect((await a.maintenance.scan(null, 100)).rows.map((row) => row.version)).toEqual([14]);
   });
 });
 
@@ -291,6 +360,25 @@ describe.runIf(cluster !== null)("start", () => {
     expect(rows).toHaveLength(4);
     await Promise.all(databases.map((database) => database.close()));
     await drop(url);
+  });
+
+  test("as a role that owns nothing is enough to serve, once the tables are there", async () => {
+    const url = await create();
+    const role = `r_${new URL(url).pathname.slice(3)}`;
+    const grants = `create role ${role} login password 'p'; grant usage on schema public to ${role};
+      grant select, insert, update, delete on all tables in schema public to ${role}`;
+    await cluster?.query(grants, url);
+    const own = new URL(url);
+    [own.username, own.password] = [role, "p"];
+    const db = await openPostgres(own.href);
+    await createStore(db);
+    expect(await db.records.commit([write(newRef(), 1, { keyVersion: 1 })])).toEqual({ applied: true });
+    expect(await db.keys.addDataKey(S, wrappedKey("data", { version: 2 }))).toBe("added");
+    expect(await db.directory.destroyStore("p", "s", 9)).toHaveLength(3);
+    await db.maintenance.purgeDestroyed(10, 1_000);
+    await db.close();
+    await drop(url);
+    await cluster?.query(`drop role ${role}`);
   });
 
   test("on tables of a newer program is refused, and leaves them alone", async () => {
