@@ -7,10 +7,11 @@ export const SYNCHRONOUS_NORMAL: Edit = { find: '["synchronous", "full", 2]', re
 
 /** Writers are told that their write is durable a moment before it is committed. */
 export const ACKNOWLEDGE_BEFORE_COMMIT: Edit = {
-  find: "for (const job of group) done.push(await job.run(transaction));",
+  find: "committing = true;",
   replace:
-    "for (const job of group) (await job.run(transaction))();\n" +
-    "        await new Promise((resolve) => setTimeout(resolve, 20));",
+    "for (const [index, job] of group.entries()) job.resolve(done[index]);\n" +
+    "        await new Promise((resolve) => setTimeout(resolve, 20));\n" +
+    "        committing = true;",
 };
 
 /** A backup reads one committed state after the other, as it comes to each part. */

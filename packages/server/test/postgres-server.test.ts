@@ -2,10 +2,14 @@
 
 import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
+import { inspect } from "node:util";
 
 import { describe, expect, onTestFinished, test, vi } from "vitest";
 
-import { runProgram } from "../src/cli/program.js";
+import { backup } from "../src/cli/backup.js";
+import { restore } from "../src/cli/restore.js";
+import { verify } from "../src/cli/verify.js";
+import { InvalidOptionError } from "../src/startup-error.js";
 import { startServer, type RunningServer, type ServerOptions } from "../src/server.js";
 import { freshFolder, randomRecordPath, sealedRecord } from "./world.js";
 import { postgresWorld } from "./storage/postgres-world.js";
@@ -83,7 +87,6 @@ describe.runIf(cluster !== null)("backup, verify and restore", () => {
     const write = (text: unknown) => output.push(String(text)) > 0;
     const spies = [process.stdout, process.stderr].map((stream) => vi.spyOn(stream, "write").mockImplementation(write));
     onTestFinished(() => spies.forEach((spy) => spy.mockRestore()));
-    const run = (...args: string[]) => runProgram(["node", "tacenda-server", ...args], {});
     const [from, to] = [await freshDatabase(), await freshDatabase()];
     const folder = await freshFolder();
     const rootToken = "root-token-of-this-test-0123456789abcdef";
@@ -95,13 +98,13 @@ describe.runIf(cluster !== null)("backup, verify and restore", () => {
     expect((await call(server, rootToken, "PUT", path, record)).status).toBe(201);
 
     const target = join(folder, "backup");
-    const keys = ["--keyring", keyring, "--data-dir", join(folder, "new")];
-    expect(await run("backup", target, "--database-url", from, "--data-dir", join(folder, "data"))).toBe(0);
-    expect(await run("verify", "--database-url", from, ...keys)).toBe(0);
+    const flags = { keyring, dataDir: join(folder, "new") };
+    await backup(target, { dataDir: join(folder, "data"), databaseUrl: from });
+    expect(await verify({ ...flags, databaseUrl: from })).toBe(0);
+    await restore(target, { ...flags, databaseUrl: to });
+    await expect(restore(target, { ...flags, databaseUrl: to })).rejects.toThrow("There is a database");
+    expect(await verify({ ...flags, databaseUrl: to })).toBe(0);
     expect(output.join("")).toContain("everything opens");
-    expect(await run("restore", target, "--database-url", to, ...keys)).toBe(0);
-    expect(await run("restore", target, "--database-url", to, ...keys)).toBe(1);
-    expect(await run("verify", "--database-url", to, ...keys)).toBe(0);
     expect(output.join("")).not.toContain(new URL(from).password);
 
     const restored = await start(to, { dataDir: join(folder, "new"), keyringFile: keyring, rootToken });
@@ -110,17 +113,28 @@ describe.runIf(cluster !== null)("backup, verify and restore", () => {
   });
 
   test("of what is no Tacenda database, or from a wrong URL, say so without the URL", async () => {
-    const output: string[] = [];
-    const spy = vi.spyOn(process.stderr, "write").mockImplementation((text) => output.push(String(text)) > 0);
-    onTestFinished(() => spy.mockRestore());
     const folder = await freshFolder();
-    const run = (url: string) =>
-      runProgram(["node", "tacenda-server", "backup", join(folder, "b"), "--database-url", url], {});
-    expect(await run(await freshDatabase())).toBe(1);
-    expect(await run("postgres://user:se@cret@host/db")).toBe(2);
-    expect(await run("postgres://user:secret@host/db?sslmode=maybe")).toBe(2);
-    expect(output.join("")).toContain("There is nothing of Tacenda in the PostgreSQL database");
-    expect(output.join("")).toContain("its sslmode must be one of");
-    expect(output.join("")).not.toContain("cret");
+    const run = async (databaseUrl: string) => {
+      const error: unknown = await backup(join(folder, "b"), { dataDir: join(folder, "data"), databaseUrl }).catch(
+        (e: unknown) => e,
+      );
+      expect(inspect(error, { depth: 9, showHidden: true })).not.toContain("cret");
+      return error;
+    };
+    expect(String(await run(await freshDatabase()))).toContain(
+      "There is nothing of Tacenda in the PostgreSQL database",
+    );
+    for (const [rest, message] of [
+      ["se@cret@host/db", "must be of the form"],
+      ["secret@host/db?sslmode=maybe", "its sslmode must be one of"],
+      ["secret@host/db?passwort=secret", "its parameters can be"],
+      ["secret@host", "it must name a user and a database"],
+      ["secret@host:99999/db", "its ports must be from 1"],
+      ["secret%2@host/db", "a % in it"],
+    ] as const) {
+      const refused = await run(`postgres://user:${rest}`);
+      expect(refused).toBeInstanceOf(InvalidOptionError);
+      expect(String(refused)).toContain(message);
+    }
   });
 });

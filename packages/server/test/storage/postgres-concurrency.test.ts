@@ -224,7 +224,10 @@ describe.runIf(cluster !== null)("records", () => {
 describe.runIf(cluster !== null)("a note of what is to be purged", () => {
   test("is not lost to a purge that is about to delete the one before", async () => {
     const [a, b, url] = await two();
-    const ref = newRef();
+    // The first one's versions are as much as a transaction deletes, so that of the other's there is only a note.
+    const [first, ref] = [0, 255].map((byte) => ({ ...newRef(), id: new Uint8Array(32).fill(byte) }));
+    if (!first || !ref) throw new Error("two");
+    await writeLarge(a, first, 5);
     await writeLarge(a, ref, 6);
     await a.records.commit([write(ref, 7, { purgeEarlier: true })]);
     for (let version = 8; version <= 13; version++) {
@@ -233,15 +236,15 @@ describe.runIf(cluster !== null)("a note of what is to be purged", () => {
     }
     await cluster?.query(
       `create function slow() returns trigger language plpgsql as $$ begin perform pg_sleep(0.5); return old; end $$;
-       create trigger slow before delete on purges for each row execute function slow()`,
+       create trigger slow before delete on record_versions for each row when (old.version = 6) execute function slow()`,
       url,
     );
     const purged = b.maintenance.purgeDestroyed(500, 10_000_000);
     await new Promise((resolve) => setTimeout(resolve, 200));
-    await a.records.commit([write(ref, 14, { purgeEarlier: true })]);
+    await a.records.commit([write(first, 6, { purgeEarlier: true }), write(ref, 14, { purgeEarlier: true })]);
     await purged;
     while ((await b.maintenance.purgeDestroyed(500, 10_000_000)) > 0);
-    expect((await a.maintenance.scan(null, 100)).rows.map((row) => row.version)).toEqual([14]);
+    expect((await a.maintenance.scan(null, 100)).rows.map((row) => row.version)).toEqual([6, 14]);
   });
 });
 
