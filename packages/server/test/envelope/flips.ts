@@ -77,6 +77,6 @@ export async function damageOf({ file, keyring }: World): Promise<string[]> {
     await verify({ source: await snapshotSource(snapshot), providers, onDamage: (what) => damage.push(what) });
     return damage;
   } finally {
-    snapshot.close();
+    await snapshot.close();
   }
 }
