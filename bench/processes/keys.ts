@@ -15,7 +15,7 @@ import { answerParent } from "./child.ts";
 import { type ServerHandlers, usedCpu } from "./contender.ts";
 
 const REWRAPPED = "store keys were wrapped anew";
-const REENCRYPTED = "records of a store were re-encrypted";
+const REENCRYPTED = "the records of a store were re-encrypted";
 
 /** What the work on keys took. */
 export interface KeyWork {

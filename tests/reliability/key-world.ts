@@ -89,7 +89,7 @@ export async function settled(admin: TacendaAdmin, patience = PATIENCE): Promise
     const { outdatedWraps, reencryptions, failure } = status;
     if (outdatedWraps + reencryptions.length === 0) return status;
     if (performance.now() - started > patience) {
-      const left = `${outdatedWraps} wraps and ${reencryptions.length} re-encryptions`;
+      const left = `${outdatedWraps} wraps and ${JSON.stringify(reencryptions)}`;
       throw new Error(`The work on keys does not come to its end: ${left} are left. ${failure ?? ""}`);
     }
     await sleep(POLL);

@@ -20,7 +20,7 @@ const LATEST_KILL = 1_500;
 /** In every other round the kill comes so soon after a new master key: wrapping anew takes no longer. */
 const REWRAP_TIME = 60;
 /** Milliseconds that the work on keys may take without traffic. */
-const PATIENCE = 20_000;
+const PATIENCE = 120_000;
 /** Rounds between two looks at everything, by `verify`. */
 const ROUNDS_PER_LOOK = 10;
 const CONTENTS = { stores: 40, records: 100, versions: 2, bytes: 15_000 };
