@@ -28,7 +28,7 @@ const DESTROYED = "await masterKeys.destroy(master.masterVersion).catch(rethrow)
 const DATA_KEY_TO_BE_ADDED = 'if (await keys.addDataKey(ref, key2) === "added") return key2.version;';
 const BODY_REPLACED = after("count += Number(numUpdatedRows);");
 const BODIES_COMMITTED = before("if (replaced === null) {\n      await storeKeys2.reload(project2, name, opened);");
-const PROGRESS_KEPT = before("await sleep3(performance.now() - started);\n      continue;");
+const PROGRESS_KEPT = before("await sleep4(performance.now() - started);\n      continue;");
 const ENDED = "await keys.endReencryption(progress);";
 
 type Line = readonly [name: string, place: Place, passage?: number];
@@ -80,7 +80,7 @@ const LINES: Readonly<Record<Operation, readonly Line[]>> = {
   ],
   rotateData: [
     ["a data key is wrapped", before(DATA_KEY_TO_BE_ADDED)],
-    ["the earlier are retired, not committed", before("await insertKey(transaction, project2, store2, key2);")],
+    ["the earlier are retired, not committed", before("await insertKey(transaction, project, store, key);")],
     ["it is added and not committed", before('return "added";')],
     ["it is committed", before("if (reencrypt2) await services.keyAdministration.reencrypt(call);")],
   ],

@@ -36,7 +36,7 @@ export const WRONG_KEY_UNVERIFIED: readonly Edit[] = [
 export const RETIRED_IN_USE: Edit = { find: 'if (used !== void 0) return "in_use";', replace: "" };
 
 /** No bug: the next server need not wait long for the lease of a killed one, so that kills find it at work again. */
-export const SHORT_LEASE: Edit = { find: "LEASE_MILLISECONDS2 = 15e3", replace: "LEASE_MILLISECONDS2 = 200" };
+export const SHORT_LEASE: Edit = { find: "LEASE_MILLISECONDS3 = 15e3", replace: "LEASE_MILLISECONDS3 = 200" };
 
 /** The keyring is opened for writing, which empties it, and not replaced as a whole. */
 export const KEYRING_IN_PLACE: Edit = {
