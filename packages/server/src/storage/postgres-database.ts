@@ -10,6 +10,7 @@ import { migrate, type SqlTypes } from "./migrations.js";
 import { asOne, postgresDialect } from "./postgres-dialect.js";
 import { retryOf, toStorageError } from "./postgres-errors.js";
 import { PostgresPool } from "./postgres-pool.js";
+import { checkFiles } from "./postgres-session.js";
 import type { PostgresUrl } from "./postgres-url.js";
 import { StorageError } from "./record-store.js";
 import type { Schema } from "./schema.js";
@@ -43,6 +44,7 @@ const TYPES: SqlTypes = {
 
 /** @throws as openPostgres does */
 export async function createPostgresDatabase(url: PostgresUrl, connections: number): Promise<Database> {
+  checkFiles(url);
   const pool = new PostgresPool({ url, kind: "traffic", writes: true }, connections);
   const db = new Kysely<Schema>({ dialect: postgresDialect(pool) });
   return await createDatabase({
@@ -92,6 +94,7 @@ async function migrateAlone(url: PostgresUrl): Promise<void> {
 
 /** @throws as openPostgresSnapshot does */
 export async function createPostgresSnapshot(url: PostgresUrl): Promise<Snapshot> {
+  checkFiles(url);
   const pool = new PostgresPool({ url, kind: "long", writes: url.targets === "primary" }, 1);
   const session = await pool.acquire();
   pool.release(session);
@@ -119,6 +122,7 @@ export async function createPostgresSnapshot(url: PostgresUrl): Promise<Snapshot
 
 /** Keeps other restores from the database until `release` is called or the process ends. @throws {StorageError} */
 export async function lockForRestore(url: PostgresUrl): Promise<{ release(): Promise<void> }> {
+  checkFiles(url);
   const pool = new PostgresPool({ url, kind: "long", writes: true }, 1);
   try {
     const session = await pool.acquire();

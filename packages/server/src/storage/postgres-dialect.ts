@@ -120,13 +120,13 @@ class PostgresConnection implements DatabaseConnection {
     const { session } = this;
     if (session.isBroken) throw new ConnectionLostError();
     const warnings = session.warnings;
-    try {
-      const { command } = await session.client.query("commit");
-      if (command !== "COMMIT") throw new ConnectionLostError();
-    } catch (error) {
-      this.#note(error);
-      throw error;
+    const [answer] = await Promise.allSettled([session.client.query("commit")]);
+    if (answer.status === "rejected") {
+      this.#note(answer.reason);
+      throw sqlState(answer.reason) === undefined ? new UnconfirmedCommitError(answer.reason) : answer.reason;
     }
+    // What had failed was rolled back, and nothing was written.
+    if (answer.value.command !== "COMMIT") throw new ConnectionLostError();
     if (session.warnings > warnings) throw new UnconfirmedCommitError();
   }
 
@@ -157,7 +157,7 @@ class PostgresConnection implements DatabaseConnection {
     for (const one of [begun, ...settled]) {
       if (one.status === "fulfilled") continue;
       this.#note(one.reason);
-      throw one.reason;
+      throw sqlState(one.reason) === undefined ? new ConnectionLostError(one.reason) : one.reason;
     }
     return settled.flatMap((one) => (one.status === "fulfilled" ? [toResult(one.value)] : []));
   }

@@ -7,11 +7,17 @@ import { CreationRaceError } from "./sql-record-writer.js";
 /** COMMIT was sent, and nobody can say whether it was carried out everywhere it should be. */
 export class UnconfirmedCommitError extends Error {
   override name = "UnconfirmedCommitError";
+  constructor(cause?: unknown) {
+    super("A commit was not confirmed.", { cause });
+  }
 }
 
-/** The connection was lost, and nothing of a transaction that was on it will be committed. */
+/** The connection was lost before COMMIT was sent: nothing of a transaction that was on it will be committed. */
 export class ConnectionLostError extends Error {
   override name = "ConnectionLostError";
+  constructor(cause?: unknown) {
+    super("The connection was lost.", { cause });
+  }
 }
 
 /**
@@ -31,7 +37,7 @@ export function sqlState(error: unknown): string | undefined {
   return "severity" in error && /^[0-9A-Z]{5}$/.test(error.code) ? error.code : undefined;
 }
 
-/** Whether the connection is of no use after this error. */
+/** Whether the connection is of no use after what a query on it threw. */
 export function breaksConnection(error: unknown): boolean {
   const state = sqlState(error);
   if (state === undefined) return true;
@@ -41,9 +47,10 @@ export function breaksConnection(error: unknown): boolean {
 export function retryOf(error: unknown, committing: boolean): Retry | null {
   if (error instanceof CreationRaceError) return "conflict";
   if (error instanceof ConnectionLostError) return "away";
-  if (error instanceof StorageError || mayHaveCommitted(error, committing)) return null;
   const state = sqlState(error);
-  if (state !== undefined && CONFLICTS.has(state)) return "conflict";
+  // What is not the server's, and no lost connection, is a mistake of ours, and would be one again.
+  if (state === undefined || mayHaveCommitted(error, committing)) return null;
+  if (CONFLICTS.has(state)) return "conflict";
   return breaksConnection(error) ? "away" : null;
 }
 
@@ -69,9 +76,7 @@ export function toStorageError(error: unknown, committing: boolean): StorageErro
 
 /** When COMMIT fails because the server says so, nothing was written; when the connection fails, nobody knows. */
 function mayHaveCommitted(error: unknown, committing: boolean): boolean {
-  if (error instanceof UnconfirmedCommitError) return true;
-  if (!committing || error instanceof ConnectionLostError || error instanceof CreationRaceError) return false;
-  return sqlState(error) === undefined || isFatal(error);
+  return error instanceof UnconfirmedCommitError || (committing && isFatal(error));
 }
 
 function isFatal(error: unknown): boolean {
@@ -83,6 +88,8 @@ export function withoutValues(error: unknown): Error {
   const bare = new Error("The database driver failed.");
   bare.name = error instanceof Error && error.name !== "error" ? error.name : "PostgresError";
   if (!(error instanceof Error)) return bare;
+  const inner = error.cause === undefined ? undefined : withoutValues(error.cause);
+  if (inner !== undefined) bare.cause = inner;
   const frames = (error.stack ?? "").split("\n").filter((line) => /^\s+at /.test(line));
   bare.stack = [`${bare.name}: ${bare.message}`, ...frames].join("\n");
   return "code" in error && typeof error.code === "string" ? Object.assign(bare, { code: error.code }) : bare;

@@ -74,7 +74,7 @@ export async function openSession(options: SessionOptions): Promise<Session> {
         void client?.end().catch(() => undefined);
         if (error instanceof StorageError) throw error;
         // Of a server that has no TLS the next try, if there is one, is without.
-        if (isWithoutTls(error) && ssl !== false && url.sslMode !== "require" && isNear(url, host)) continue;
+        if (isWithoutTls(error) && ssl !== false && isNear(url, host)) continue;
         faults.push({
           place: `${host.host}:${host.port}`,
           what: describe(error),
@@ -169,6 +169,11 @@ function refuseUnsafe({ version, synchronous_commit, fsync, full_page_writes }: 
   if (synchronous_commit !== "on" && synchronous_commit !== "remote_apply") {
     throw new StorageError("The database does not accept synchronous_commit = on, without which it is not safe.");
   }
+}
+
+/** Reads the files that the URL names, as every connection will: they may be renewed meanwhile. @throws {InvalidOptionError} */
+export function checkFiles(url: PostgresUrl): void {
+  for (const host of url.hosts) tlsOptions(url, host);
 }
 
 /** What to try with this host, one after the other. @throws {InvalidOptionError} when a file cannot be read. */

@@ -1,8 +1,10 @@
 /** PostgreSQL that fails: connections cut at any moment, locks and statements that take too long, wrong URLs. Nothing is lost. */
 
+import { once } from "node:events";
+import { connect, createServer, type AddressInfo } from "node:net";
 import { inspect } from "node:util";
 
-import { describe, expect, test } from "vitest";
+import { describe, expect, onTestFinished, test } from "vitest";
 
 import { PASSWORD } from "../../../../tests/postgres.js";
 import type { Database } from "../../src/storage/database.js";
@@ -110,6 +112,75 @@ describe.runIf(cluster !== null)("connections that are cut", () => {
     expect(refused).toMatchObject({ name: "StorageError", outcome: "none" });
     expect(inspect(refused, { depth: 9, showHidden: true })).not.toContain("no: ");
     expect(await databases[0]?.records.read([ref])).toEqual([null]);
+  });
+});
+
+describe.runIf(cluster !== null)("a network that cuts a connection", () => {
+  /** A way to the database that from `begin` on ends, once, with a packet in which the client says `word`: before or after it. */
+  async function cuttingWay(
+    url: string,
+    word: string,
+    when: "before" | "after",
+  ): Promise<{ url: string; cuts: () => number | null; begin: () => void }> {
+    const target = new URL(url);
+    let cuts: number | null = null;
+    const way = createServer((client) => {
+      const server = connect(Number(target.port), target.hostname);
+      for (const socket of [client, server]) socket.on("error", () => undefined);
+      server.on("data", (data) => client.write(data)).on("close", () => client.destroy());
+      client.on("close", () => server.destroy());
+      client.on("data", (data) => {
+        const isIt = cuts === 0 && data.includes(word);
+        if (isIt) cuts = 1;
+        if (!isIt || when === "after") server.write(data);
+        // The server does as it was told, and nobody hears of it.
+        if (isIt && when === "after") client.destroy();
+        if (isIt && when === "before") server.destroy();
+      });
+    }).listen(0, "127.0.0.1");
+    await once(way, "listening");
+    onTestFinished(() => void way.close());
+    return {
+      url: url.replace(target.host, `127.0.0.1:${(way.address() as AddressInfo).port}`),
+      cuts: () => cuts,
+      begin: () => (cuts = 0),
+    };
+  }
+
+  test.each([
+    ["at COMMIT, which arrives, leaves the outcome unknown", "commit\0", "after"],
+    ["at COMMIT, which does not arrive, leaves the outcome unknown", "commit\0", "before"],
+  ] as const)("%s", async (_, word, when) => {
+    const url = await create();
+    const way = await cuttingWay(url, word, when);
+    const db = await openPostgres(way.url);
+    way.begin();
+    const ref = newRef();
+    await expect(db.records.commit([write(ref, 1)])).rejects.toMatchObject({
+      name: "StorageError",
+      outcome: "unknown",
+    });
+    expect(way.cuts()).toBe(1);
+    await expect.poll(async () => (await currentOf(db, ref))?.version ?? 0).toBe(when === "after" ? 1 : 0);
+    await db.close();
+    await drop(url);
+  });
+
+  test.each([
+    ["insert into", "before"],
+    ["insert into", "after"],
+    ["for update", "before"],
+  ] as const)("at %s, %s it arrives, has the write made again", async (word, when) => {
+    const url = await create();
+    const way = await cuttingWay(url, word, when);
+    const db = await openPostgres(way.url);
+    way.begin();
+    const ref = newRef();
+    expect(await db.records.commit([write(ref, 1)])).toEqual({ applied: true });
+    expect(way.cuts()).toBe(1);
+    expect((await currentOf(db, ref))?.version).toBe(1);
+    await db.close();
+    await drop(url);
   });
 });
 
