@@ -4,7 +4,6 @@
  */
 
 import { randomInt } from "node:crypto";
-import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 
 import { Tacenda, generateSecret } from "@tacenda/sdk";
@@ -13,7 +12,9 @@ import { describe, expect, test } from "vitest";
 
 import { seedServer } from "../seeded-server.ts";
 import { SERVER_BIN, freshFolder, spawnServer } from "../server-process.ts";
+import { DATABASES, freshPlace, type DatabaseName } from "./databases.ts";
 import { Ledger } from "./ledger.ts";
+import { reportBug, reportTrials } from "./report.ts";
 import { ACKNOWLEDGE_BEFORE_COMMIT } from "./seeded-bugs.ts";
 import { checkValues, writeUntilKilled, type Expectation } from "./writers.ts";
 
@@ -31,12 +32,12 @@ interface Outcome {
 }
 
 /** Rounds of writing and killing, each checked after the next start, and everything once more at the end. */
-async function killAndCheck(bin: string, rounds: number): Promise<Outcome> {
-  const dataDir = join(await freshFolder(), "data");
+async function killAndCheck(bin: string, database: DatabaseName, rounds: number): Promise<Outcome> {
+  const place = await freshPlace(database);
   const secret = generateSecret();
   const everything = new Ledger();
   const faults: string[] = [];
-  const start = () => spawnServer({ bin, dataDir, rootToken: ROOT_TOKEN });
+  const start = () => spawnServer({ bin, ...place, rootToken: ROOT_TOKEN });
   let server = await start();
   await new TacendaAdmin({ url: server.url, token: ROOT_TOKEN }).stores.create(STORE);
   const open = (fetch: typeof globalThis.fetch) =>
@@ -61,15 +62,22 @@ async function killAndCheck(bin: string, rounds: number): Promise<Outcome> {
   return { acknowledged: everything.acknowledged, faults };
 }
 
-describe(`${ROUNDS} times kill -9 under ${WRITERS} writers`, () => {
+describe.each(DATABASES)(`on %s, ${ROUNDS} times kill -9 under ${WRITERS} writers`, (database) => {
+  const subject = { id: "R3", test: "kill -9 of the server under 8 writers", database } as const;
+
   test("nothing acknowledged is lost, and nothing is torn", { timeout: 30_000 + ROUNDS * 5_000 }, async () => {
-    const { acknowledged, faults } = await killAndCheck(SERVER_BIN, ROUNDS);
+    const { acknowledged, faults } = await killAndCheck(SERVER_BIN, database, ROUNDS);
+    const losses = faults.filter((fault) => fault.includes("lost")).length;
+    reportTrials({ ...subject, trials: ROUNDS, unit: "rounds", losses, violations: faults.length - losses });
     expect(faults).toEqual([]);
     expect(acknowledged).toBeGreaterThan(ROUNDS * WRITERS);
   });
 
   test("this suite catches acknowledging before the commit", async () => {
     const bin = await seedServer(await freshFolder(), [ACKNOWLEDGE_BEFORE_COMMIT]);
-    expect((await killAndCheck(bin, 3)).faults.join("\n")).toContain("was acknowledged and is lost");
+    const faults = (await killAndCheck(bin, database, 3)).faults.join("\n");
+    const caught = faults.includes("was acknowledged and is lost");
+    reportBug({ ...subject, bug: "acknowledge before commit", caught });
+    expect(caught, faults).toBe(true);
   });
 });
