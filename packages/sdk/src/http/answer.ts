@@ -15,6 +15,7 @@ import {
   RecordProtectedError,
   ServerFaultError,
   ServerUnreachableError,
+  StorageFullError,
   StoreNotFoundError,
   type TacendaError,
   TokenRefusedError,
@@ -123,7 +124,8 @@ const KNOWN_ERRORS: Record<ErrorCode, (details: Details) => TacendaError> = {
   overloaded: (details) => new OverloadedError("The server is overloaded. Try later.", details),
   key_provider_unavailable: (details) =>
     new KeyProviderUnavailableError("The server cannot reach its key provider and fails closed. Try later.", details),
-  storage_full: serverFault("The server's storage is full; nothing was written."),
+  storage_full: (details) =>
+    new StorageFullError("The server's storage is full; nothing was written. Its operator has to make room.", details),
 };
 
 /** For options that only the server can judge. */
