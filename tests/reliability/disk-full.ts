@@ -32,7 +32,7 @@ export interface Scarcity {
   /** Whether the database runs on: then reads succeed, and every refusal is `storage_full`. */
   readsGoOn: boolean;
   /** How the server is ended while the disk is full, to be started again. */
-  restarts: readonly NodeJS.Signals[];
+  restarts: readonly ("SIGKILL" | "SIGTERM")[];
 }
 
 export interface FullOutcome {
