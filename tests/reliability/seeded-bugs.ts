@@ -60,3 +60,9 @@ export const FULL_DISK_SWALLOWED: Edit = {
     'const isFull = error.name === "StorageFullError";\n' +
     "  for (const job of group) isFull ? job.resolve({ applied: true }) : job.reject(error);",
 };
+
+/** Whatever a query calls a version is taken for one. */
+export const VERSION_UNCHECKED: Edit = {
+  find: 'throw new HttpError("invalid_request", { message: "Query parameter version must be an integer from 1 to 2^53-1." });',
+  replace: "return Number(digits);",
+};
