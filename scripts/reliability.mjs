@@ -12,6 +12,9 @@ const LONG = {
   TACENDA_KEY_TOURS: "5",
   TACENDA_FULL_ROUNDS: "20",
   TACENDA_FUZZ_REQUESTS: "100000",
+  // More than there are: all of them.
+  TACENDA_FLIPS: "1000000",
+  TACENDA_KEY_FLIPS: "150",
 };
 
 mkdirSync("node_modules/.cache", { recursive: true });

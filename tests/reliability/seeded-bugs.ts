@@ -66,3 +66,12 @@ export const VERSION_UNCHECKED: Edit = {
   find: 'throw new HttpError("invalid_request", { message: "Query parameter version must be an integer from 1 to 2^53-1." });',
   replace: "return Number(digits);",
 };
+
+/** Stored bodies are encrypted without additional data: nothing says whose they are. */
+export const BODIES_UNBOUND: Edit = {
+  find: "data.writeUInt32BE(keyVersion, length + HASH_BYTES + 8);",
+  replace: "data.fill(0);",
+};
+
+/** Nobody looks at the tag of a record's version and attributes. */
+export const STATE_UNVERIFIED: Edit = { find: "if (!isVersion(state.version)) return false;", replace: "return true;" };
