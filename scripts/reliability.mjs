@@ -15,6 +15,8 @@ const LONG = {
   // More than there are: all of them.
   TACENDA_FLIPS: "1000000",
   TACENDA_KEY_FLIPS: "150",
+  TACENDA_PROVIDER_FAILURES: "all",
+  TACENDA_BACKUP_ROUNDS: "5",
 };
 
 mkdirSync("node_modules/.cache", { recursive: true });

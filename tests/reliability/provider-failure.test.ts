@@ -1,6 +1,7 @@
 /**
  * A key provider that is down, slow, throttled, sealed or without its keys: cached stores are read for the time of grace, all
  * else fails closed and soon, and everything is back by itself when the provider is. On the transit engine's double and SoftHSM.
+ * TACENDA_PROVIDER_FAILURES=all has every failure tried on PostgreSQL too.
  */
 
 import { describe, expect, onTestFinished, test } from "vitest";
@@ -10,7 +11,9 @@ import { DoubleKey } from "../../packages/server/test/envelope/providers/transit
 import { TransitDouble, leastPolicy } from "../../packages/server/test/envelope/providers/transit-double.js";
 import { seedServer } from "../seeded-server.ts";
 import { freshFolder } from "../server-process.ts";
+import { DATABASES, type DatabaseName } from "./databases.ts";
 import { tryFailure, type Provider } from "./provider-trial.ts";
+import { reportBug, reportTrials } from "./report.ts";
 import { GRACE_WITHOUT_END, WRITES_WITH_OLD_KEYS } from "./seeded-bugs.ts";
 
 const KEY = "tacenda";
@@ -64,14 +67,26 @@ async function openTransit(failure: Failure): Promise<Provider> {
   };
 }
 
+/** Which of them are tried on which database: nothing of what a provider does depends on it. */
+const TRIED: Readonly<Record<DatabaseName, readonly string[]>> = {
+  SQLite: Object.keys(FAILURES),
+  PostgreSQL:
+    process.env.TACENDA_PROVIDER_FAILURES === "all" ? Object.keys(FAILURES) : ["down", "with another key of that name"],
+};
+
 describe("a key provider", { timeout: 120_000 }, () => {
-  // All at once: each trial waits most of its time.
-  test("that fails is survived in every way of failing", async () => {
-    const trials = Object.entries(FAILURES).map(
-      async ([name, failure]) => [name, await tryFailure(await openTransit(failure))] as const,
-    );
+  const subject = { id: "R12", test: "key provider away, slow or with other keys" } as const;
+
+  test.each(DATABASES)("that fails is survived in every way of failing, on %s", async (database) => {
+    // All at once: each trial waits most of its time.
+    const trials = TRIED[database].map(async (name) => {
+      const provider = await openTransit(FAILURES[name] ?? expect.unreachable());
+      return [name, await tryFailure(provider, database)] as const;
+    });
     const done = Object.fromEntries(await Promise.all(trials));
     console.table(Object.fromEntries(Object.entries(done).map(([name, { longest }]) => [name, longest])));
+    const violations = Object.values(done).flatMap(({ faults }) => faults).length;
+    reportTrials({ ...subject, database, trials: trials.length, unit: "failures", losses: 0, violations });
     for (const [name, { faults }] of Object.entries(done)) expect(faults, name).toEqual([]);
   });
 
@@ -85,11 +100,11 @@ describe("a key provider", { timeout: 120_000 }, () => {
       const hsm = await SoftHsm.create("away");
       onTestFinished(() => hsm.remove());
       const env = { TACENDA_PKCS11_PIN: PIN, SOFTHSM2_CONF: hsm.path("softhsm2.conf") };
-      const { faults, longest } = await tryFailure({
-        ...{ uri: hsm.uri("away"), env },
-        ...{ begin: () => hsm.takeAway(), end: () => hsm.bringBack() },
-      });
+      const provider = { uri: hsm.uri("away"), env, begin: () => hsm.takeAway(), end: () => hsm.bringBack() };
+      const { faults, longest } = await tryFailure(provider, "SQLite");
       console.log(longest);
+      const row = { id: "R12", test: "hardware token taken away", database: "SQLite" } as const;
+      reportTrials({ ...row, trials: 1, unit: "failures", losses: 0, violations: faults.length });
       expect(faults).toEqual([]);
     });
   }
@@ -97,9 +112,11 @@ describe("a key provider", { timeout: 120_000 }, () => {
   test.each([
     ["writes under keys whose time is over", WRITES_WITH_OLD_KEYS, "a write succeeded"],
     ["a time of grace without end", GRACE_WITHOUT_END, "a read after the time of grace succeeded"],
-  ])("this suite catches %s", async (_, bug, fault) => {
-    const bin = await seedServer(await freshFolder(), [bug]);
+  ])("this suite catches %s", async (bug, edit, fault) => {
+    const bin = await seedServer(await freshFolder(), [edit]);
     const provider = await openTransit(FAILURES.down ?? expect.unreachable());
-    expect((await tryFailure(provider, bin)).faults).toContain(fault);
+    const { faults } = await tryFailure(provider, "SQLite", bin);
+    reportBug({ ...subject, database: "SQLite", bug, caught: faults.includes(fault) });
+    expect(faults).toContain(fault);
   });
 });

@@ -1,11 +1,11 @@
 /** A server whose key provider fails and comes back: what its clients, its administrator and its probes see meanwhile. */
 
-import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 
 import { TacendaError, generateSecret, type Store } from "@tacenda/sdk";
 
-import { SERVER_BIN, freshFolder, spawnServer, type ServerProcess } from "../server-process.ts";
+import { SERVER_BIN, spawnServer, type ServerProcess } from "../server-process.ts";
+import { freshPlace, type DatabaseName } from "./databases.ts";
 import { ROOT_TOKEN, STORE, adminOf, storeOf } from "./key-world.ts";
 
 /** How long the cache of keys lasts, and the time of grace after it, in seconds. */
@@ -35,16 +35,16 @@ interface Trial {
 }
 
 /** Gives what went wrong, and how long things took. */
-export async function tryFailure(provider: Provider, bin = SERVER_BIN): Promise<Trial> {
+export async function tryFailure(provider: Provider, database: DatabaseName, bin = SERVER_BIN): Promise<Trial> {
   const trial: Trial = { faults: [], longest: {} };
   const secret = generateSecret();
-  const folder = await freshFolder();
-  const start = (name: string) =>
+  const places = { sleeping: await freshPlace(database), serving: await freshPlace(database) };
+  const start = (name: keyof typeof places) =>
     spawnServer({
       bin,
-      dataDir: join(folder, name),
+      ...places[name],
       rootToken: ROOT_TOKEN,
-      env: provider.env,
+      env: { ...places[name].env, ...provider.env },
       flags: ["--key-provider", provider.uri, ...FLAGS],
     });
   const open = ({ url }: ServerProcess) => storeOf(url, secret, STORE, { maxAttempts: 1, timeout: 20_000 });

@@ -20,6 +20,12 @@ export const BACKUP_WITHOUT_SNAPSHOT: Edit = {
   replace: 'connection.exec("select 1")',
 };
 
+/** The same on PostgreSQL. */
+export const BACKUP_AT_READ_COMMITTED: Edit = {
+  find: "begin isolation level repeatable read read only",
+  replace: "begin isolation level read committed read only",
+};
+
 /** A retired data key is deleted after the first step of a re-encryption, while the rest is still under it. */
 export const DATA_KEY_DELETED_EARLY: readonly Edit[] = [
   { find: "const { next, ...done } = stepped;", replace: "const { next: _, ...done } = stepped, next = null;" },
@@ -75,3 +81,20 @@ export const BODIES_UNBOUND: Edit = {
 
 /** Nobody looks at the tag of a record's version and attributes. */
 export const STATE_UNVERIFIED: Edit = { find: "if (!isVersion(state.version)) return false;", replace: "return true;" };
+
+/** No bug: clients are given less time, so that they are seen being cut off. */
+export const SHORT_LIMITS: Edit = {
+  find: "TIME_LIMITS = { request: 3e4, inactivity: 6e4 }",
+  replace: "TIME_LIMITS = { request: 4e3, inactivity: 6e3 }",
+};
+
+/** Headers and requests may take for ever. */
+export const TIME_LIMITS_LIFTED: readonly Edit[] = [
+  { find: "headersTimeout: Math.min(HEADERS_MILLISECONDS, limits.request),", replace: "headersTimeout: 0," },
+  { find: "requestTimeout: limits.request,", replace: "requestTimeout: 0," },
+];
+
+/** A body that is too long is read on. */
+export const BODY_LIMIT_LIFTED: readonly Edit[] = [
+  { find: 'settle(() => reject(new HttpError("body_too_large")));', replace: "incoming.resume();" },
+];
