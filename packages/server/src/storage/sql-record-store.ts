@@ -15,6 +15,7 @@ import {
   type StoredRecord,
   type WriteOperation,
 } from "./record-store.js";
+import { ReadQueue } from "./read-queue.js";
 import type { Schema } from "./schema.js";
 import { read, type SqlEngine } from "./sql-engine.js";
 import { inIdOrder, RecordWriter, type NumberedOperation } from "./sql-record-writer.js";
@@ -59,6 +60,7 @@ export class SqlRecordStore implements RecordStore {
   /** Compiled queries by number of refs, a power of two. */
   readonly #queries = new Map<number, ReadQuery>();
 
+  readonly #reads = new ReadQueue((refs) => this.#readAll(refs), MAX_REFS);
   readonly #versionsQuery: Prepared<RecordRef, VersionRow>;
 
   constructor(engine: SqlEngine, queue: WriteQueue) {
@@ -72,6 +74,10 @@ export class SqlRecordStore implements RecordStore {
   async read(refs: readonly ReadRef[]): Promise<(StoredRecord | null)[]> {
     if (refs.length > MAX_REFS) throw new RangeError(`Read at most ${MAX_REFS} records at once.`);
     if (refs.length === 0) return [];
+    return await this.#reads.read(refs);
+  }
+
+  async #readAll(refs: readonly ReadRef[]): Promise<(StoredRecord | null)[]> {
     const query = this.#queryFor(refs.length)(refs);
     const { rows } = await read(this.#engine, (db) => db.executeQuery(query));
     const found = new Array<StoredRecord | null>(refs.length).fill(null);
