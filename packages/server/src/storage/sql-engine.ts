@@ -66,13 +66,3 @@ export async function read<T>(
     }
   }
 }
-
-/** For a database in this very process: there are no round trips to save. */
-export async function executeInTurn(
-  transaction: Transaction<Schema>,
-  queries: readonly CompiledQuery[],
-): Promise<QueryResult<unknown>[]> {
-  const results: QueryResult<unknown>[] = [];
-  for (const query of queries) results.push(await transaction.executeQuery(query));
-  return results;
-}

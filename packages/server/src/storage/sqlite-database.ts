@@ -13,9 +13,8 @@ import type { Schema } from "./schema.js";
 import type { Snapshot } from "./snapshot.js";
 import { BUSY_TIMEOUT } from "./sqlite-connection.js";
 import { createDatabase } from "./sql-database.js";
-import { executeInTurn } from "./sql-engine.js";
 import { createSnapshot } from "./sql-snapshot.js";
-import { sqliteDialect } from "./sqlite-dialect.js";
+import { cacheStatements, executeNow, sqliteDialect } from "./sqlite-dialect.js";
 
 const TYPES: SqlTypes = {
   integer: "integer",
@@ -31,14 +30,15 @@ export async function createSqliteDatabase(
   writer: BetterSqlite3.Database,
   reader: BetterSqlite3.Database,
 ): Promise<Database> {
-  const db = new Kysely<Schema>({ dialect: sqliteDialect(writer) });
+  const statements = cacheStatements(writer);
+  const db = new Kysely<Schema>({ dialect: sqliteDialect(writer, statements) });
   return createDatabase({
     reader: new Kysely<Schema>({ dialect: sqliteDialect(reader) }),
     // The file has one write lock.
     writers: 1,
     transaction: () => db.transaction(),
     migrate: () => migrate(db, TYPES),
-    executeAll: executeInTurn,
+    executeAll: (_, queries) => new Promise((resolve) => resolve(executeNow(statements, queries))),
     lockStoreKeys: () => Promise.resolve(),
     // A transaction has the whole file to itself: nobody can come in its way once it has begun.
     retryOf: () => null,
