@@ -10,8 +10,8 @@ type ReadAll = (refs: readonly ReadRef[]) => Promise<readonly (StoredRecord | nu
 
 interface Waiting {
   refs: readonly ReadRef[];
-  resolve(found: (StoredRecord | null)[]): void;
-  reject(error: unknown): void;
+  resolve: (found: (StoredRecord | null)[]) => void;
+  reject: (error: unknown) => void;
 }
 
 export class ReadQueue {
@@ -25,7 +25,7 @@ export class ReadQueue {
     this.#limit = limit;
   }
 
-  /** At most `limit` refs, which are read in one committed state. */
+  /** Reads at most `limit` refs in one committed state. @throws what `readAll` throws, to all that went together. */
   read(refs: readonly ReadRef[]): Promise<(StoredRecord | null)[]> {
     return new Promise((resolve, reject) => {
       if (this.#waiting.push({ refs, resolve, reject }) === 1) setImmediate(() => this.#flush());
