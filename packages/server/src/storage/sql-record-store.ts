@@ -3,7 +3,7 @@
 import { sql, type Kysely } from "kysely";
 
 import { plainBytes } from "./bytes.js";
-import { prepare, type Prepared, type Slot } from "./prepared.js";
+import { prepare, recordKey, type Prepared, type Slot } from "./prepared.js";
 import {
   StaleKeyError,
   type CommitResult,
@@ -127,25 +127,11 @@ function selectAll(db: Kysely<Schema>, slot: Slot<readonly ReadRef[]>, size: num
  * subquery into the join: a join on parameters is planned again at every run, which takes three times as long as this.
  */
 function selectOne(db: Kysely<Schema>, slot: Slot<readonly ReadRef[]>, position: number) {
-  const ref = <T>(get: (ref: ReadRef) => T) => slot((refs) => get(refs[position] ?? NOTHING));
+  const refOf = (refs: readonly ReadRef[]) => refs[position] ?? NOTHING;
   const record = db
     .selectFrom("records")
     .selectAll()
-    .where(
-      "project",
-      "=",
-      ref(({ project }) => project),
-    )
-    .where(
-      "store",
-      "=",
-      ref(({ store }) => store),
-    )
-    .where(
-      "record_id",
-      "=",
-      ref(({ id }) => id),
-    )
+    .where((eb) => eb.and(recordKey(slot, refOf)))
     .limit(sql.lit(1));
   return db
     .selectFrom(record.as("r"))
@@ -157,7 +143,7 @@ function selectOne(db: Kysely<Schema>, slot: Slot<readonly ReadRef[]>, position:
         .onRef("v.version", ">=", "r.kept_from")
         .on("v.version", "=", (eb) =>
           eb.fn.coalesce(
-            ref(({ version }) => version ?? null),
+            slot((refs) => refOf(refs).version ?? null),
             "r.version",
           ),
         ),
@@ -176,6 +162,7 @@ function selectOne(db: Kysely<Schema>, slot: Slot<readonly ReadRef[]>, position:
 
 /** The versions of a record; one row without a version when it has lost them all. */
 function selectVersions(db: Kysely<Schema>, slot: Slot<RecordRef>) {
+  const key = recordKey(slot, (ref) => ref);
   return db
     .selectFrom("records as r")
     .leftJoin("record_versions as v", (join) =>
@@ -186,21 +173,7 @@ function selectVersions(db: Kysely<Schema>, slot: Slot<RecordRef>) {
         .onRef("v.version", ">=", "r.kept_from")
         .onRef("v.version", "<=", "r.version"),
     )
-    .where(
-      "r.project",
-      "=",
-      slot(({ project }) => project),
-    )
-    .where(
-      "r.store",
-      "=",
-      slot(({ store }) => store),
-    )
-    .where(
-      "r.record_id",
-      "=",
-      slot(({ id }) => id),
-    )
+    .where((eb) => eb.and({ "r.project": key.project, "r.store": key.store, "r.record_id": key.record_id }))
     .orderBy("v.version", "desc")
     .select([
       "r.version as current",
