@@ -23,9 +23,10 @@ const VERSION = (id: number, body: number) => `insert into record_versions
 export async function writePostgresRows(url: string, project: string, rows: Iterator<Row, undefined>): Promise<void> {
   const clients = Array.from({ length: CONNECTIONS }, () => new pg.Client({ connectionString: url }));
   try {
+    // All of them before the first row is asked for: that can take longer than a log-in may.
+    for (const client of clients) await client.connect();
     await Promise.all(
       clients.map(async (client) => {
-        await client.connect();
         // The checkpoint in the end syncs what commits here do not wait for.
         await client.query("set synchronous_commit = off");
         for (let step = take(rows); step.length > 0; step = take(rows)) await write(client, project, step);

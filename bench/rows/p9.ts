@@ -24,7 +24,10 @@ type ScaleDatabase = Plan["databases"][number];
 
 export async function p9(plan: Plan): Promise<RowResult> {
   const results: RowResult[] = [];
-  for (const database of plan.databases) results.push(await measure(database, plan));
+  for (const database of plan.databases) {
+    process.stderr.write(`  on ${database}\n`);
+    results.push(await measure(database, plan));
+  }
   return { measures: results.flatMap((one) => one.measures), notes: results.flatMap((one) => one.notes) };
 }
 
