@@ -22,10 +22,22 @@ if (missing.length > 0) fail(`Install what it needs: apt-get install --no-instal
 const kept = process.env.TACENDA_DOCKER_CHECK;
 const folder = kept ?? mkdtempSync(join(tmpdir(), "tacenda-docker-"));
 const storage = ["--root", join(folder, "storage"), "--runroot", join(folder, "run")];
-const base = /^FROM (\S+)$/m.exec(readFileSync(join(root, "Dockerfile"), "utf8"))?.[1] ?? fail("The Dockerfile has no base.");
+const base =
+  /^FROM (\S+)$/m.exec(readFileSync(join(root, "Dockerfile"), "utf8"))?.[1] ?? fail("The Dockerfile has no base.");
 try {
   if (!hasImage(base)) makeBase();
-  run("buildah", [...storage, "build", "--pull-never", "--isolation", "chroot", "--format", "docker", "--tag", "tacenda-server", root]);
+  run("buildah", [
+    ...storage,
+    "build",
+    "--pull-never",
+    "--isolation",
+    "chroot",
+    "--format",
+    "docker",
+    "--tag",
+    "tacenda-server",
+    root,
+  ]);
   await runImage();
   console.log("The image builds and runs.");
 } finally {
@@ -71,14 +83,20 @@ async function runImage() {
   const container = output("buildah", [...storage, "from", "--pull-never", "tacenda-server"]);
   const rootfs = output("buildah", [...storage, "mount", container]);
   const sizes = output("du", ["-sm", rootfs, join(rootfs, "opt/tacenda")]).split("\n");
-  console.log(`MiB: ${sizes.map((line) => line.replace(rootfs, "").replace("\t", " /").replace("//", "/")).join(", ")}`);
+  console.log(
+    `MiB: ${sizes.map((line) => line.replace(rootfs, "").replace("\t", " /").replace("//", "/")).join(", ")}`,
+  );
   // A mount namespace of its own, in which the root is read-only and the volume is not.
-  const mount = ["mount --bind . .", "mount --bind var/lib/tacenda var/lib/tacenda", "mount -o remount,bind,ro ."].join(" && ");
+  const mount = ["mount --bind . .", "mount --bind var/lib/tacenda var/lib/tacenda", "mount -o remount,bind,ro ."].join(
+    " && ",
+  );
   const inside = (command) => [
     ...["--mount", "--propagation", "private", "sh", "-c", `cd "$0" && ${mount} && exec "$@"`, rootfs],
     ...["chroot", `--userspec=${UID}:${UID}`, ".", "env", "-i", ...config.Env, `TACENDA_PORT=${PORT}`, ...command],
   ];
-  const server = spawn("unshare", inside([...config.Entrypoint, ...config.Cmd]), { stdio: ["ignore", "pipe", "inherit"] });
+  const server = spawn("unshare", inside([...config.Entrypoint, ...config.Cmd]), {
+    stdio: ["ignore", "pipe", "inherit"],
+  });
   let log = "";
   server.stdout.on("data", (part) => (log += part));
   const ended = new Promise((resolve) => server.once("exit", (code, signal) => resolve({ code, signal })));
@@ -87,7 +105,7 @@ async function runImage() {
     check(log.includes('"listening"'), "it listens");
     const health = () => spawnSync("unshare", inside(config.Healthcheck.Test.slice(1))).status;
     check(health() === 0, "its health check passes");
-    const ready = await fetch(`http://127.0.0.1:${PORT}/readyz`);
+    const ready = await globalThis.fetch(`http://127.0.0.1:${PORT}/readyz`);
     check(ready.status === 200, "it is ready");
     const written = spawnSync("unshare", inside(["touch", "/opt/tacenda/written"]));
     check(written.status !== 0, "it writes nowhere but into its volume");

@@ -62,6 +62,7 @@ async function measure(database: ScaleDatabase, plan: Plan): Promise<RowResult> 
       return contender;
     };
     const contenders = { few: await prepare(few), many: await prepare(many) };
+    process.stderr.write("  the records are written\n");
     const seconds = plan.quick ? 0.3 : 1;
     const samples = await interleave(roundsOf(plan, 12, 2), WARM_UPS, {
       few: () => sample(contenders.few, generator, seconds),
