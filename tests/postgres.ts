@@ -27,10 +27,14 @@ export interface Cluster {
 /** Visible where it should not be. */
 export const PASSWORD = "password-of-the-test-cluster";
 
-export async function startCluster(): Promise<Cluster> {
+/** `settings` of one that is started here, as `name=value`; and a folder for it, which then stays. */
+export async function startCluster({
+  settings = [],
+  folder: kept,
+}: { settings?: readonly string[]; folder?: string } = {}): Promise<Cluster> {
   const given = process.env.TACENDA_TEST_DATABASE_URL;
   if (given !== undefined && given !== "") return clusterAt(given, () => Promise.resolve());
-  const folder = await mkdtemp(join(tmpdir(), "tacenda-postgres-"));
+  const folder = kept ?? (await mkdtemp(join(tmpdir(), "tacenda-postgres-")));
   const port = await freePort();
   const server = new EmbeddedPostgres({
     databaseDir: join(folder, "data"),
@@ -41,7 +45,12 @@ export async function startCluster(): Promise<Cluster> {
     persistent: true,
     createPostgresUser: process.getuid?.() === 0,
     initdbFlags: ["--encoding=UTF8", "--no-sync"],
-    postgresFlags: ["-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories=", "-c", "max_connections=200"],
+    postgresFlags: [
+      "listen_addresses=127.0.0.1",
+      "unix_socket_directories=",
+      "max_connections=200",
+      ...settings,
+    ].flatMap((setting) => ["-c", setting]),
     onLog: () => undefined,
     onError: () => undefined,
   });
@@ -51,7 +60,7 @@ export async function startCluster(): Promise<Cluster> {
   await server.start();
   return clusterAt(`postgres://postgres:${PASSWORD}@127.0.0.1:${port}/postgres`, async () => {
     await server.stop();
-    await rm(folder, { recursive: true, force: true });
+    if (kept === undefined) await rm(folder, { recursive: true, force: true });
   });
 }
 

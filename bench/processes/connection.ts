@@ -30,16 +30,19 @@ export class Connection {
   }
 
   /**
-   * Sends one request after another until `next` gives none, and resolves to their number.
+   * Sends one request after another until `next` gives none, and resolves to their number. `onAnswer` gets the milliseconds
+   * that each took.
    *
    * @throws {Error} on another answer than expected, and when the connection ends.
    */
-  run(next: () => Buffer | null): Promise<number> {
+  run(next: () => Buffer | null, onAnswer?: (milliseconds: number) => void): Promise<number> {
     const socket = this.#socket;
     return new Promise((resolve, reject) => {
       let answered = 0;
+      let sentAt = 0;
       const send = () => {
         const request = next();
+        sentAt = performance.now();
         if (request !== null) return void socket.write(request);
         socket.removeAllListeners().destroy();
         resolve(answered);
@@ -52,6 +55,7 @@ export class Connection {
           return;
         }
         answered++;
+        onAnswer?.(performance.now() - sentAt);
         send();
       });
       socket.on("error", reject);

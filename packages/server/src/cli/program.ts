@@ -24,6 +24,7 @@ import {
   type ServeFlags,
 } from "./options.js";
 import { restore, type RestoreFlags } from "./restore.js";
+import { readSecretFiles } from "./secret-files.js";
 import { serve } from "./serve.js";
 import { verify, type VerifyFlags } from "./verify.js";
 
@@ -44,12 +45,15 @@ const EXPLAINED = [
 const ROOT_TOKEN_HELP = `
 The root token is made on the first start on a data directory, by serve or by dev, and shown that once: on the terminal,
 or in the file root-token in the data directory when there is no terminal. Later starts use the same one and do not show
-it. TACENDA_ROOT_TOKEN (32 characters or more) overrides it while it is set.`;
+it. TACENDA_ROOT_TOKEN (32 characters or more) overrides it while it is set.
+
+TACENDA_ROOT_TOKEN_FILE and TACENDA_DATABASE_URL_FILE name files that hold these values instead of the environment.`;
 
 /** Runs the command line and resolves with the exit code when the server has stopped, or the command is done. */
 export async function runProgram(argv: readonly string[], environment: NodeJS.ProcessEnv): Promise<number> {
   let exitCode = 0;
   try {
+    await readSecretFiles(environment);
     await createProgram(environment, (code) => (exitCode = code)).parseAsync(argv);
     return exitCode;
   } catch (error) {
