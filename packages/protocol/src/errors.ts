@@ -24,6 +24,7 @@ export const ERROR_STATUS = {
   record_damaged: 500,
   overloaded: 503,
   key_provider_unavailable: 503,
+  outcome_unknown: 504,
   storage_full: 507,
 } as const;
 

@@ -211,11 +211,19 @@ export class KeyInUseError extends TacendaError {
 }
 
 /**
- * A write was sent again after no clear answer, and then refused, so nobody can tell whether the first had happened. Read
- * the key, then decide whether to write again. `cause` is what the last answer was, unless others had written meanwhile.
+ * Nobody can tell whether a write has happened: it was sent again after no clear answer and then refused, or the server lost its
+ * database in the middle. Read the key, then decide whether to write again. `cause` is what the last answer was, unless others
+ * had written meanwhile. `retryable` when that was for a reason that passes: then as after no answer, the same call may succeed
+ * later, and `setValue` without `ifVersion` could overwrite what others have written since.
  */
 export class OutcomeUnknownError extends TacendaError {
   readonly code = "outcome_unknown";
+  override readonly retryable: boolean;
+
+  constructor(message: string, options: TacendaErrorOptions & { retryable?: boolean } = {}) {
+    super(message, options);
+    this.retryable = options.retryable ?? options.cause?.retryable ?? false;
+  }
 }
 
 /** Which class has which code. */

@@ -8,6 +8,7 @@ import {
   IdRetiredError,
   KeyInUseError,
   KeyProviderUnavailableError,
+  OutcomeUnknownError,
   OverloadedError,
   PermissionDeniedError,
   ProtocolError,
@@ -123,6 +124,11 @@ const KNOWN_ERRORS: Record<ErrorCode, (details: Details) => TacendaError> = {
   overloaded: (details) => new OverloadedError("The server is overloaded. Try later.", details),
   key_provider_unavailable: (details) =>
     new KeyProviderUnavailableError("The server cannot reach its key provider and fails closed. Try later.", details),
+  outcome_unknown: (details) =>
+    new OutcomeUnknownError(
+      "The server's database was lost in the middle of the write, which may or may not have happened. Read before you write again.",
+      { ...details, retryable: true },
+    ),
   storage_full: serverFault("The server's storage is full; nothing was written."),
 };
 

@@ -184,7 +184,8 @@ function backoff(attempt: number): number {
 
 /** Whether a Tacenda server says that it has not carried the request out. */
 function refusedUnread(answer: Omit<Answer, "resent">): boolean {
-  return errorBody({ ...answer, resent: false }) !== undefined;
+  const code = errorBody({ ...answer, resent: false })?.code;
+  return code !== undefined && code !== "outcome_unknown";
 }
 
 /** The network's short name for what went wrong, from as deep as runtimes hide it; never a message. */

@@ -27,6 +27,7 @@ import {
 } from "./record-rules.js";
 import { jsonReply, type Reply } from "./reply.js";
 import type { batchRequest, batchWrite } from "./schemas.js";
+import { confirm, untilCertain, type Seen } from "./uncertain-writes.js";
 
 interface BatchedWrite extends RecordWrite {
   /** The version that must be current; 0: none. */
@@ -82,22 +83,26 @@ async function write(writes: readonly BatchedWrite[], call: Call, services: Serv
   if (writes.some(({ head }) => head.state !== RecordState.value)) authorize(call.principal, "delete", call);
   const store = await services.directory.getStore(call.project, call.store);
   if (store === null) throw new HttpError("not_found");
-  for (let attempt = 0; attempt < MAX_ATTEMPTS; attempt++) {
-    const before = await readBefore(writes, services);
-    const conflicts = findConflicts(writes, before);
-    if (conflicts.length > 0) {
-      if (await allHappened(writes, services)) return writtenReply(writes);
-      throw new HttpError("version_conflict", { conflicts });
+  return await untilCertain(async () => {
+    for (let attempt = 0; attempt < MAX_ATTEMPTS; attempt++) {
+      const before = await readBefore(writes, services);
+      const conflicts = findConflicts(writes, before);
+      if (conflicts.length > 0) {
+        const seen = await happened(writes, services);
+        if (seen === null) throw new HttpError("version_conflict", { conflicts });
+        if (await confirm(services.records, seen)) return writtenReply(writes);
+        continue;
+      }
+      const now = services.now();
+      const operations = writes.map((item, index) => toOperation(item, before[index]?.current ?? null, store, now));
+      const result = await services.records.commit(operations);
+      if (result.applied) {
+        if (writes.some(({ purgeEarlier }) => purgeEarlier)) services.purgeDestroyed();
+        return writtenReply(writes);
+      }
     }
-    const now = services.now();
-    const operations = writes.map((item, index) => toOperation(item, before[index]?.current ?? null, store, now));
-    const result = await services.records.commit(operations);
-    if (result.applied) {
-      if (writes.some(({ purgeEarlier }) => purgeEarlier)) services.purgeDestroyed();
-      return writtenReply(writes);
-    }
-  }
-  throw new HttpError("overloaded");
+    throw new HttpError("overloaded");
+  });
 }
 
 async function readBefore(writes: readonly BatchedWrite[], services: Services): Promise<Before[]> {
@@ -119,19 +124,20 @@ function findConflicts(writes: readonly BatchedWrite[], before: readonly Before[
   );
 }
 
-/** Whether every write finds its own bytes at its own version: then this is a retry after a lost answer. */
-async function allHappened(writes: readonly BatchedWrite[], services: Services): Promise<boolean> {
+/** When every write finds its own bytes at its own version this is a retry after a lost answer: the records as they are. Else null. */
+async function happened(writes: readonly BatchedWrite[], services: Services): Promise<Seen[] | null> {
+  const seen: Seen[] = [];
   for (let start = 0; start < writes.length; start += READ_STEP) {
     await betweenSteps(start);
     const step = writes.slice(start, start + READ_STEP);
     const found = await services.records.read(step.map(({ ref, expect }) => ({ ...ref, version: expect + 1 })));
-    if (!step.every(({ body }, index) => isKept(found[index], body))) return false;
+    for (const [index, { ref, body }] of step.entries()) {
+      const record = found[index];
+      if (!record?.kept || Buffer.compare(record.kept.body, body) !== 0) return null;
+      seen.push({ ref, current: record.current });
+    }
   }
-  return true;
-}
-
-function isKept(record: storage.StoredRecord | null | undefined, body: Uint8Array): boolean {
-  return record?.kept ? Buffer.compare(record.kept.body, body) === 0 : false;
+  return seen;
 }
 
 function writtenReply(writes: readonly BatchedWrite[]): Reply {

@@ -32,6 +32,7 @@ export function toHttpError(error: unknown): HttpError {
   if (error instanceof StorageFullError) return new HttpError("storage_full");
   if (error instanceof StaleKeyError || error instanceof StorageBusyError || isBusy(error))
     return new HttpError("overloaded");
+  if (error instanceof StorageError && error.outcome === "unknown") return new HttpError("outcome_unknown");
   return new HttpError("internal");
 }
 

@@ -27,6 +27,8 @@ const MESSAGES: Record<ErrorCode, string> = {
   record_damaged: "The stored record is damaged. Restore it from a backup.",
   overloaded: "The server is busy. Try again.",
   key_provider_unavailable: "The server's key provider cannot be used now. Try again later.",
+  outcome_unknown:
+    "The database has not said whether it wrote. Look, or send the same record again: it is not written twice.",
   storage_full: "The server's storage is full. Reads go on; make room before writing.",
 };
 

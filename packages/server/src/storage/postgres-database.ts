@@ -16,6 +16,7 @@ import { StorageError } from "./record-store.js";
 import type { Schema } from "./schema.js";
 import type { Snapshot } from "./snapshot.js";
 import { createDatabase } from "./sql-database.js";
+import { UNHURRIED } from "./sql-engine.js";
 import { createSnapshot } from "./sql-snapshot.js";
 
 /** Of all connections, how many write at the same time at most. Beyond, they wait for the same disk. */
@@ -108,6 +109,7 @@ export async function createPostgresSnapshot(url: PostgresUrl): Promise<Snapshot
   }
   return await createSnapshot({
     reader,
+    readTimes: UNHURRIED,
     schema,
     // On the pool's one connection. Every statement of the transaction sees what was committed before its first one.
     async begin() {

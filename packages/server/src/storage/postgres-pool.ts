@@ -4,6 +4,7 @@
  */
 
 import { openSession, type Session, type SessionOptions } from "./postgres-session.js";
+import type { PostgresHost } from "./postgres-url.js";
 import { StorageBusyError, StorageError } from "./record-store.js";
 
 /** How long to wait for a connection that others use, in milliseconds. */
@@ -16,6 +17,8 @@ interface Waiter {
 export class PostgresPool {
   readonly #options: SessionOptions;
   readonly #limit: number;
+  /** The host that the last connection was made to: of several, the primary. */
+  #primary: PostgresHost | undefined;
   #idle: Session[] = [];
   readonly #all = new Set<Session>();
   /** Connections that are open or being opened. */
@@ -41,29 +44,32 @@ export class PostgresPool {
   }
 
   release(session: Session): void {
-    if (session.isBroken || this.#closed) void this.#drop(session);
+    if (session.isBroken || this.#closed || session.host !== this.#primary) void this.#drop(session);
     else this.#idle.push(session);
     this.#next();
   }
 
-  /** Of a server that does not take writes any more: connections to it that are idle now are not used again. */
+  /** Of a server that takes no writes any more, or does not answer: connections to it that are idle now are not used again. */
   forgetIdle(): void {
     for (const session of this.#idle) session.isBroken = true;
   }
 
-  /** Closes those that are idle, and each of the others when it is released. */
+  /** Closes those that are idle, and breaks the others off. */
   async close(): Promise<void> {
     this.#closed = true;
     for (const { resolve } of this.#waiting.splice(0)) resolve();
-    const idle = this.#idle.splice(0);
-    await Promise.all(idle.map((session) => this.#drop(session)));
+    const idle = new Set(this.#idle.splice(0));
+    await Promise.all([...this.#all].map((one) => this.#drop(one, idle.has(one) ? "politely" : "at once")));
   }
 
   async #open(): Promise<Session> {
     this.#count++;
     try {
-      const session = await openSession(this.#options);
+      const session = await openSession(this.#options, this.#primary);
       this.#all.add(session);
+      // Others are of a former primary. It may live on, and not know yet that it was replaced.
+      if (session.host !== this.#primary) this.forgetIdle();
+      this.#primary = session.host;
       return session;
     } catch (error) {
       this.#count--;
@@ -72,11 +78,11 @@ export class PostgresPool {
     }
   }
 
-  async #drop(session: Session): Promise<void> {
+  async #drop(session: Session, how: "at once" | "politely" = "politely"): Promise<void> {
     if (!this.#all.delete(session)) return;
     this.#count--;
     session.isBroken = true;
-    await session.client.end().catch(() => undefined);
+    await session.end(how);
   }
 
   #next(): void {

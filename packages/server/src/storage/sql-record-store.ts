@@ -19,7 +19,8 @@ import { ReadQueue } from "./read-queue.js";
 import type { Schema } from "./schema.js";
 import { read, type SqlEngine } from "./sql-engine.js";
 import { inIdOrder, RecordWriter, type NumberedOperation } from "./sql-record-writer.js";
-import type { GroupWork, WriteQueue } from "./write-queue.js";
+import type { GroupWork } from "./write-job.js";
+import type { WriteQueue } from "./write-queue.js";
 
 /** Most refs of one read. */
 const MAX_REFS = 256;
