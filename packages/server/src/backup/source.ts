@@ -1,6 +1,7 @@
 /** Where records are read from, in one order whatever it is: a database as it is now, or a backup's files. */
 
 import type { KeyRow } from "../storage/portable.js";
+import { compareRefs, type RecordRef } from "../storage/record-store.js";
 import type { RecordSummary, Snapshot } from "../storage/snapshot.js";
 
 /** A store by its names. */
@@ -24,9 +25,23 @@ export interface RecordSource {
   records(): AsyncGenerator<SourceRecord>;
 }
 
+export function refOf({ record: { project, store, record_id: id } }: SourceRecord): RecordRef {
+  return { project, store, id };
+}
+
+/** The order of records; 0 when they are the same one. */
+export function compareRecords(a: SourceRecord, b: SourceRecord): number {
+  return compareRefs(refOf(a), refOf(b));
+}
+
 /** The name of a store in messages and maps. */
 export function placeOf({ project, store }: StoreRef): string {
   return `${project}/${store}`;
+}
+
+/** The name of a record in messages. */
+export function nameOf({ project, store, record_id }: RecordSummary): string {
+  return `Record ${Buffer.from(record_id).toString("hex")} of store ${store} in project ${project}`;
 }
 
 /** What a snapshot holds. @throws {StorageError} */
@@ -39,6 +54,11 @@ export async function snapshotSource(snapshot: Snapshot): Promise<RecordSource> 
   }
   stores.sort(compareStores);
   return { stores, keys, records: () => snapshotRecords(snapshot, stores) };
+}
+
+/** All records there are, of stores that are not there included. @throws {StorageError} */
+export async function* everyRecord(snapshot: Snapshot): AsyncGenerator<SourceRecord> {
+  for await (const store of snapshot.storesWithRecords()) yield* snapshotRecords(snapshot, [store]);
 }
 
 /** The order of records, as far as their stores decide it. */
