@@ -19,6 +19,11 @@ export interface Snapshot {
   records(project: string, store: string): AsyncGenerator<RecordSummary>;
   /** The body of a version that `records` named. */
   body(record: RecordRow, version: number): Promise<Uint8Array>;
+  /**
+   * The bodies of records that `records` gave one after the other, from `first` to `last`, of each those of its versions in
+   * their order. All of them are in memory then: `size` of each version says how much that is.
+   */
+  bodies(first: RecordRow, last: RecordRow): Promise<Uint8Array[]>;
   /** The stores that have records, in the order of those, whether they are among the rows of `stores` or not. */
   storesWithRecords(): AsyncGenerator<StoreRef>;
   /** How many versions there are, those included that are of no record or not kept any more. */

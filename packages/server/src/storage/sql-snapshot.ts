@@ -56,6 +56,7 @@ export async function createSnapshot(engine: SnapshotEngine): Promise<Snapshot> 
       if (rows[0] === undefined) throw new StorageError("A row is gone from under its snapshot.");
       return plainBytes(rows[0].body);
     },
+    bodies: (first, last) => keptBodies(engine, first, last),
     storesWithRecords: () => scanStores(engine),
     async countVersions() {
       const count = (db: Kysely<Schema>) =>
@@ -141,22 +142,8 @@ async function keptVersions(
   from: Uint8Array,
 ): Promise<Map<string, VersionRow[]>> {
   const rows = await read(engine, (db) =>
-    db
-      .selectFrom("records as r")
-      .innerJoin("record_versions as v", (join) =>
-        join
-          .onRef("v.project", "=", "r.project")
-          .onRef("v.store", "=", "r.store")
-          .onRef("v.record_id", "=", "r.record_id")
-          .onRef("v.version", ">=", "r.kept_from")
-          .onRef("v.version", "<=", "r.version"),
-      )
-      .where("r.project", "=", last.project)
-      .where("r.store", "=", last.store)
+    selectKept(db, last)
       .where("r.record_id", ">", from)
-      .where("r.record_id", "<=", last.record_id)
-      .orderBy("r.record_id")
-      .orderBy("v.version")
       .select(["v.record_id", ...VERSION_COLUMNS.map((name) => `v.${name}` as const)])
       .select(sql<number>`length(v.body)`.as("size"))
       .execute(),
@@ -169,6 +156,32 @@ async function keptVersions(
     else kept.push(version);
   }
   return versions;
+}
+
+/** The kept versions of a store's records up to `last`, in order. */
+function selectKept(db: Kysely<Schema>, last: RecordRow) {
+  return db
+    .selectFrom("records as r")
+    .innerJoin("record_versions as v", (join) =>
+      join
+        .onRef("v.project", "=", "r.project")
+        .onRef("v.store", "=", "r.store")
+        .onRef("v.record_id", "=", "r.record_id")
+        .onRef("v.version", ">=", "r.kept_from")
+        .onRef("v.version", "<=", "r.version"),
+    )
+    .where("r.project", "=", last.project)
+    .where("r.store", "=", last.store)
+    .where("r.record_id", "<=", last.record_id)
+    .orderBy("r.record_id")
+    .orderBy("v.version");
+}
+
+async function keptBodies(engine: SnapshotEngine, first: RecordRow, last: RecordRow): Promise<Uint8Array[]> {
+  const rows = await read(engine, (db) =>
+    selectKept(db, last).where("r.record_id", ">=", first.record_id).select("v.body").execute(),
+  );
+  return rows.map(({ body }) => plainBytes(body));
 }
 
 function idOf({ record_id }: Pick<RecordRow, "record_id">): string {
