@@ -29,9 +29,18 @@ export function sqlitePlace(directory: string): DatabasePlace {
         if (existsSync(file)) await refuseOlder(file);
         return await openSqlite(file);
       }),
+    hold() {
+      const lock = claim(directory);
+      return {
+        // The lock keeps them out.
+        refuseOthers: () => Promise.resolve(),
+        open: () => openSqlite(file),
+        release: () => lock.release(),
+      };
+    },
     async openSnapshot() {
       if (existsSync(file)) return await openSqliteSnapshot(file);
-      throw new StartupError(`There is no database in ${directory}: name a server's data directory with --data-dir.`);
+      throw new StartupError(`There is no database in ${directory}: name the data directory of a server.`);
     },
   };
 }

@@ -19,14 +19,13 @@ export interface Turn {
   end(): Promise<void>;
 }
 
-/** Waits for the turn. @throws {StartupError} when it does not come. */
-export async function takeTurnToStart(maintenance: MaintenanceStore): Promise<Turn> {
-  const owner = randomUUID();
+/** Waits for the turn. `owner`: whoever is the same does not wait for itself. @throws {StartupError} when it does not come. */
+export async function takeTurnToStart(maintenance: MaintenanceStore, owner: string = randomUUID()): Promise<Turn> {
   const deadline = Date.now() + 2 * LEASE_MILLISECONDS;
   while (!(await maintenance.acquireLease(LEASE, owner, Date.now(), LEASE_MILLISECONDS))) {
     if (Date.now() > deadline) {
       throw new StartupError(
-        "Other servers have been starting on this database for minutes, or a restore is under way. Try again when they are done.",
+        "Other servers have been starting on this database for minutes, or a restore or copy is under way. Try again when they are done.",
       );
     }
     await sleep(POLL_MILLISECONDS);

@@ -45,10 +45,8 @@ export function databaseUrlOption(): Option {
 }
 
 /** Which keyring. */
-export function keyringOption(): Option {
-  return new Option("--keyring <file>", "the master keys (default: keyring.json in the data directory)").env(
-    "TACENDA_KEYRING",
-  );
+export function keyringOption(description = "the master keys (default: keyring.json in the data directory)"): Option {
+  return new Option("--keyring <file>", description).env("TACENDA_KEYRING");
 }
 
 /** Which key providers. */

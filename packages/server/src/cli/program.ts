@@ -6,6 +6,7 @@ import { isId } from "@tacenda/protocol";
 import { Command, CommanderError, InvalidArgumentError } from "commander";
 
 import { BackupError } from "../backup/errors.js";
+import { CopyError } from "../copy/errors.js";
 import { KeyProviderError } from "../envelope/key-provider.js";
 import { KeyringError } from "../envelope/providers/local-keyring.js";
 import { InvalidOptionError, StartupError, codeOf } from "../startup-error.js";
@@ -13,6 +14,7 @@ import { NewerDatabaseError, OlderDatabaseError } from "../storage/database.js";
 import { DataDirectoryLockedError } from "../storage/lock.js";
 import { StorageError } from "../storage/record-store.js";
 import { backup, type BackupFlags } from "./backup.js";
+import { addCopyCommands } from "./copy-commands.js";
 import { dev, type DevFlags } from "./dev.js";
 import { addKeysCommand } from "./keys.js";
 import {
@@ -35,6 +37,7 @@ const USAGE_EXIT = 2;
 const EXPLAINED = [
   StartupError,
   BackupError,
+  CopyError,
   KeyringError,
   KeyProviderError,
   NewerDatabaseError,
@@ -89,6 +92,7 @@ function createProgram(environment: NodeJS.ProcessEnv, exitWith: (code: number) 
     .option("--write-env <file>", "write the .env lines to this file instead, keeping its other lines and its secret")
     .action((flags: DevFlags) => dev(flags, rootToken));
   addBackupCommands(program, exitWith);
+  addCopyCommands(program, exitWith);
   addKeysCommand(program, environment);
   addServeFlags(serveCommand, "info");
   addServeFlags(devCommand, "warn");

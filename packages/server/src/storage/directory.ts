@@ -80,4 +80,5 @@ export interface Directory {
 
   getSetting(name: string): Promise<string | null>;
   setSetting(name: string, value: string): Promise<void>;
+  deleteSetting(name: string): Promise<void>;
 }

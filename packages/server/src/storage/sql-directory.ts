@@ -248,6 +248,10 @@ export class SqlDirectory implements Directory {
         .execute(),
     );
   }
+
+  async deleteSetting(name: string): Promise<void> {
+    await this.#queue.run((transaction) => transaction.deleteFrom("settings").where("name", "=", name).execute());
+  }
 }
 
 function selectLiveStores(db: Kysely<Schema>) {
