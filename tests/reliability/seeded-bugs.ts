@@ -52,3 +52,11 @@ export const WRITES_WITH_OLD_KEYS: Edit = {
 
 /** Reads go on with them for ever. */
 export const GRACE_WITHOUT_END: Edit = { find: "age <= this.#ttl + this.#grace;", replace: "true;" };
+
+/** A write for which there is no room is acknowledged all the same. */
+export const FULL_DISK_SWALLOWED: Edit = {
+  find: "for (const job of group) job.reject(error);",
+  replace:
+    'const isFull = error.name === "StorageFullError";\n' +
+    "  for (const job of group) isFull ? job.resolve({ applied: true }) : job.reject(error);",
+};

@@ -115,6 +115,12 @@ export class KeyProviderUnavailableError extends TacendaError {
   override readonly retryable = true;
 }
 
+/** The server's disk or database is full. Nothing was written, and reads go on; its operator has to make room. */
+export class StorageFullError extends TacendaError {
+  readonly code = "storage_full";
+  override readonly retryable = true;
+}
+
 /** The server failed; its operator finds the cause in its log under `requestId`. */
 export class ServerFaultError extends TacendaError {
   readonly code = "server_fault";
@@ -238,6 +244,7 @@ export interface TacendaErrorTypes {
   request_timeout: RequestTimeoutError;
   overloaded: OverloadedError;
   key_provider_unavailable: KeyProviderUnavailableError;
+  storage_full: StorageFullError;
   server_fault: ServerFaultError;
   protocol: ProtocolError;
   token_refused: TokenRefusedError;

@@ -43,6 +43,7 @@ export {
   SecretRotatedError,
   ServerFaultError,
   ServerUnreachableError,
+  StorageFullError,
   StoreNotFoundError,
   TacendaError,
   TokenRefusedError,

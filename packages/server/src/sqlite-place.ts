@@ -8,6 +8,7 @@ import { explainRefusal } from "./own-directory.js";
 import { StartupError } from "./startup-error.js";
 import { OlderDatabaseError, type Database } from "./storage/database.js";
 import { lockDataDirectory } from "./storage/lock.js";
+import { StorageFullError } from "./storage/record-store.js";
 import { openSqlite, openSqliteSnapshot } from "./storage/sqlite.js";
 
 /** `directory` is absolute, and made before the database is opened for serving or restoring. */
@@ -21,7 +22,7 @@ export function sqlitePlace(directory: string): DatabasePlace {
       lockedIn(directory, async () => {
         const database = await openSqlite(file);
         // The lock says that whoever held them is gone.
-        return await closingOnFailure(database, () => database.maintenance.clearLeases());
+        return await closingOnFailure(database, () => whereThereIsRoom(() => database.maintenance.clearLeases()));
       }),
     openForRestore: () =>
       lockedIn(directory, async () => {
@@ -62,6 +63,15 @@ function claim(directory: string): { release(): void } {
     return lockDataDirectory(directory);
   } catch (error) {
     throw explainRefusal(directory, error);
+  }
+}
+
+/** On a full disk a server still starts, for reads go on; leases then end by the clock. */
+async function whereThereIsRoom(work: () => Promise<void>): Promise<void> {
+  try {
+    await work();
+  } catch (error) {
+    if (!(error instanceof StorageFullError)) throw error;
   }
 }
 

@@ -16,6 +16,7 @@ import {
   RecordProtectedError,
   ServerFaultError,
   ServerUnreachableError,
+  StorageFullError,
   StoreNotFoundError,
   type TacendaError,
   TokenRefusedError,
@@ -129,7 +130,8 @@ const KNOWN_ERRORS: Record<ErrorCode, (details: Details) => TacendaError> = {
       "The server's database was lost in the middle of the write, which may or may not have happened. Read before you write again.",
       { ...details, retryable: true },
     ),
-  storage_full: serverFault("The server's storage is full; nothing was written."),
+  storage_full: (details) =>
+    new StorageFullError("The server's storage is full; nothing was written. Its operator has to make room.", details),
 };
 
 /** For options that only the server can judge. */
