@@ -22,6 +22,8 @@ export interface Cluster {
   /** One statement as an administrator, in a database or in that of administrators. */
   query<Row extends pg.QueryResultRow>(text: string, url?: string): Promise<Row[]>;
   stop(): Promise<void>;
+  /** Its data directory, and how it is started again after something has ended it; null if it is not ours. */
+  own: { dataDir: string; start: () => Promise<void> } | null;
 }
 
 /** Visible where it should not be. */
@@ -29,7 +31,7 @@ export const PASSWORD = "password-of-the-test-cluster";
 
 export async function startCluster(): Promise<Cluster> {
   const given = process.env.TACENDA_TEST_DATABASE_URL;
-  if (given !== undefined && given !== "") return clusterAt(given, () => Promise.resolve());
+  if (given !== undefined && given !== "") return clusterAt(given, () => Promise.resolve(), null);
   const folder = await mkdtemp(join(tmpdir(), "tacenda-postgres-"));
   const port = await freePort();
   const server = new EmbeddedPostgres({
@@ -49,13 +51,15 @@ export async function startCluster(): Promise<Cluster> {
   if (process.getuid?.() === 0) await chmod(folder, 0o711);
   await server.initialise();
   await server.start();
-  return clusterAt(`postgres://postgres:${PASSWORD}@127.0.0.1:${port}/postgres`, async () => {
+  const stop = async () => {
     await server.stop();
     await rm(folder, { recursive: true, force: true });
-  });
+  };
+  const own = { dataDir: join(folder, "data"), start: () => server.start() };
+  return clusterAt(`postgres://postgres:${PASSWORD}@127.0.0.1:${port}/postgres`, stop, own);
 }
 
-function clusterAt(administration: string, stop: () => Promise<void>): Cluster {
+function clusterAt(administration: string, stop: () => Promise<void>, own: Cluster["own"]): Cluster {
   const urlOf = (database: string) => {
     const url = new URL(administration);
     url.pathname = `/${database}`;
@@ -82,6 +86,7 @@ function clusterAt(administration: string, stop: () => Promise<void>): Cluster {
       await query(`drop database if exists ${nameOf(url)} with (force)`);
     },
     stop,
+    own,
   };
 }
 
