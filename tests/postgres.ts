@@ -22,6 +22,8 @@ export interface Cluster {
   /** One statement as an administrator, in a database or in that of administrators. */
   query<Row extends pg.QueryResultRow>(text: string, url?: string): Promise<Row[]>;
   stop(): Promise<void>;
+  /** Its data directory, and how it is started again after something has ended it; null if it is not ours. */
+  own: { dataDir: string; start: () => Promise<void> } | null;
 }
 
 /** Visible where it should not be. */
@@ -33,7 +35,7 @@ export async function startCluster({
   folder: kept,
 }: { settings?: readonly string[]; folder?: string } = {}): Promise<Cluster> {
   const given = process.env.TACENDA_TEST_DATABASE_URL;
-  if (given !== undefined && given !== "") return clusterAt(given, () => Promise.resolve());
+  if (given !== undefined && given !== "") return clusterAt(given, () => Promise.resolve(), null);
   const folder = kept ?? (await mkdtemp(join(tmpdir(), "tacenda-postgres-")));
   const port = await freePort();
   const server = new EmbeddedPostgres({
@@ -58,13 +60,15 @@ export async function startCluster({
   if (process.getuid?.() === 0) await chmod(folder, 0o711);
   await server.initialise();
   await server.start();
-  return clusterAt(`postgres://postgres:${PASSWORD}@127.0.0.1:${port}/postgres`, async () => {
+  const stop = async () => {
     await server.stop();
     if (kept === undefined) await rm(folder, { recursive: true, force: true });
-  });
+  };
+  const own = { dataDir: join(folder, "data"), start: () => server.start() };
+  return clusterAt(`postgres://postgres:${PASSWORD}@127.0.0.1:${port}/postgres`, stop, own);
 }
 
-function clusterAt(administration: string, stop: () => Promise<void>): Cluster {
+function clusterAt(administration: string, stop: () => Promise<void>, own: Cluster["own"]): Cluster {
   const urlOf = (database: string) => {
     const url = new URL(administration);
     url.pathname = `/${database}`;
@@ -91,6 +95,7 @@ function clusterAt(administration: string, stop: () => Promise<void>): Cluster {
       await query(`drop database if exists ${nameOf(url)} with (force)`);
     },
     stop,
+    own,
   };
 }
 

@@ -60,3 +60,65 @@ export const FULL_DISK_SWALLOWED: Edit = {
     'const isFull = error.name === "StorageFullError";\n' +
     "  for (const job of group) isFull ? job.resolve({ applied: true }) : job.reject(error);",
 };
+
+/** PostgreSQL answers a COMMIT before its log is on the disk. The settings are read back, and so is this one. */
+export const SYNCHRONOUS_COMMIT_OFF: readonly Edit[] = [
+  { find: "then 'remote_apply' else 'on' end, false)", replace: "then 'remote_apply' else 'off' end, false)" },
+  {
+    find: 'if (synchronous_commit !== "on" && synchronous_commit !== "remote_apply") {',
+    replace: 'if (synchronous_commit !== "off") {',
+  },
+];
+
+/** When the connection is lost at COMMIT, the write is taken for done. */
+export const COMMIT_LOST_IS_DONE: Edit = {
+  find: "throw sqlState(answer.reason) === void 0 ? new UnconfirmedCommitError(answer.reason) : answer.reason;",
+  replace: "if (sqlState(answer.reason) === void 0) return;\n      throw answer.reason;",
+};
+
+/** What failed is written again over whatever is there by then, although nobody knows whether it had failed. */
+export const RETRY_OF_UNKNOWN_COMMIT: Edit = {
+  find: "const result = await services.records.commit([operation]);",
+  replace:
+    "const result = await services.records.commit([operation]).catch(async () => {\n" +
+    "      const now = await readCurrent(ref, services);\n" +
+    "      return await services.records.commit([toOperation(write2, now?.current ?? null, store2, services.now())]);\n" +
+    "    });",
+};
+
+/** A write of unknown outcome is answered 503, which says that nothing was written. */
+export const UNKNOWN_IS_REFUSED: Edit = {
+  find: 'return new HttpError("internal");',
+  replace: 'return new HttpError("overloaded");',
+};
+
+/** The precondition is checked before the transaction, and in it no more; of two writes of a version the later stays. */
+export const CHECK_OUTSIDE_TRANSACTION: readonly Edit[] = [
+  {
+    find: "if (conflicts.length > 0) return { applied: false, conflicts: conflicts.sort",
+    replace: "if (false) return { applied: false, conflicts: conflicts.sort",
+  },
+  {
+    find: "expires_at: slot(({ write }) => write.expiresAt)\n  });",
+    replace:
+      "expires_at: slot(({ write }) => write.expiresAt)\n" +
+      '  }).onConflict((conflict) => conflict.columns(["project", "store", "record_id", "version"])\n' +
+      '    .doUpdateSet((eb) => ({ body: eb.ref("excluded.body") })));',
+  },
+];
+
+/** Reads are answered from what was read in the last 50 ms, whatever was written since. */
+export const STALE_READS: Edit = {
+  find: "async function getRecord(call, services) {",
+  replace:
+    "var lately = /* @__PURE__ */ new Map();\n" +
+    "async function getRecord(call, { records, ...others }) {\n" +
+    "  const services = { ...others, records: { read: async (refs) => {\n" +
+    '    const name = refs.map(({ id, version }) => `${Buffer.from(id).toString("hex")} ${version}`).join();\n' +
+    "    const kept = lately.get(name);\n" +
+    "    if (kept !== void 0 && performance.now() - kept.at < 50) return kept.rows;\n" +
+    "    const rows = await records.read(refs);\n" +
+    "    lately.set(name, { rows, at: performance.now() });\n" +
+    "    return rows;\n" +
+    "  } } };",
+};
