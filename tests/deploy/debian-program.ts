@@ -3,16 +3,13 @@ import { spawnSync } from "node:child_process";
 import { existsSync, mkdirSync, readdirSync, renameSync, rmSync } from "node:fs";
 import { join } from "node:path";
 
-const FOLDER = join(import.meta.dirname, "../node_modules/.cache/debian");
+const FOLDER = join(import.meta.dirname, "../../node_modules/.cache/debian");
 
 /**
  * The path of a program of a Debian package, for instance `debianProgram("nginx", "usr/sbin/nginx")`; null where it cannot be had or
  * does not run.
- * @param {string} name
- * @param {string} path
- * @returns {string | null}
  */
-export function debianProgram(name, path) {
+export function debianProgram(name: string, path: string): string | null {
   const folder = join(FOLDER, name);
   const program = join(folder, path);
   if (!existsSync(program)) unpack(name, folder);
@@ -22,7 +19,7 @@ export function debianProgram(name, path) {
 }
 
 /** Into a folder of this process's own first: others may want the same at the same time. */
-function unpack(name, folder) {
+function unpack(name: string, folder: string): void {
   const own = `${folder}-${process.pid}`;
   rmSync(own, { recursive: true, force: true });
   mkdirSync(join(own, "root"), { recursive: true });
