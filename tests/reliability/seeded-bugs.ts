@@ -122,3 +122,18 @@ export const STALE_READS: Edit = {
     "    return rows;\n" +
     "  } } };",
 };
+
+/** No bug: connections over which no answer comes are looked after sooner, so that a test of many of them takes seconds. */
+export const SHORT_ANSWER_TIMEOUT: Edit = { find: "ANSWER_TIMEOUT = 2e4", replace: "ANSWER_TIMEOUT = 500" };
+
+/** A commit that waits for a standby is given up like any that gets no answer, and its connection replaced. */
+export const COMMITS_GIVEN_UP: Edit = {
+  find: "if (isWaiting) timer = setTimeout",
+  replace: "if (false) timer = setTimeout",
+};
+
+/** A write that is sent again succeeds when a read sees it, wherever else it is. */
+export const REPLAY_UNCONFIRMED: Edit = {
+  find: "return (await records.commit(asTheyAre)).applied;",
+  replace: "return true;",
+};

@@ -18,17 +18,43 @@ test("try", { timeout: 600_000 }, async () => {
   const { leader } = await cluster.settled();
   await cluster.query(leader, "create database t");
   const keyring = join(folder, "keyring.json");
-  const start = (n: number) => spawnServer({ dataDir: join(folder, `data-${n}`), rootToken: ROOT, env: { TACENDA_DATABASE_URL: cluster.url("t"), TACENDA_KEYRING: keyring }});
+  const start = (n: number) =>
+    spawnServer({
+      dataDir: join(folder, `data-${n}`),
+      rootToken: ROOT,
+      env: { TACENDA_DATABASE_URL: cluster.url("t"), TACENDA_KEYRING: keyring },
+    });
   const servers = [await start(1), await start(2)];
   await new TacendaAdmin({ url: servers[0]!.url, token: ROOT }).stores.create("s");
   const ledger = new Ledger();
-  const load = new FailoverLoad(servers.map(({ url }) => ({ url, token: ROOT, store: "s", secret })), ledger);
+  const load = new FailoverLoad(
+    servers.map(({ url }) => ({ url, token: ROOT, store: "s", secret })),
+    ledger,
+  );
   const log = (o: unknown) => appendFileSync("/tmp/failover.log", JSON.stringify(o) + "\n");
-  const snap = () => ({ acked: ledger.acknowledged, errs: [...load.retryable], faults: load.faults.length, first: load.faults.slice(0, 5), slow: load.slowest });
+  const snap = () => ({
+    acked: ledger.acknowledged,
+    errs: [...load.retryable],
+    faults: load.faults.length,
+    first: load.faults.slice(0, 5),
+    slow: load.slowest,
+  });
   const afterwards = async (begin: number, what: string) => {
-    await cluster.until("acks", async () => load.acknowledged.every(t => t.filter(x => x > begin + 1000).length > 100 && performance.now() - t[0]! > 5000) && load.readiness.every(r => r.at(-1)!.status === 200) ? true : null);
+    await cluster.until("acks", async () =>
+      load.acknowledged.every(
+        (t) => t.filter((x) => x > begin + 1000).length > 100 && performance.now() - t[0]! > 5000,
+      ) && load.readiness.every((r) => r.at(-1)!.status === 200)
+        ? true
+        : null,
+    );
     const end = performance.now();
-    log({ what, gap: load.acknowledged.map(t => longestPause(t, begin, end)), readGap: load.read.map(t => longestPause(t, begin, end)), notReady: load.readiness.map(r => r.filter(x => x.at > begin && x.status !== 200).length), ...snap() });
+    log({
+      what,
+      gap: load.acknowledged.map((t) => longestPause(t, begin, end)),
+      readGap: load.read.map((t) => longestPause(t, begin, end)),
+      notReady: load.readiness.map((r) => r.filter((x) => x.at > begin && x.status !== 200).length),
+      ...snap(),
+    });
   };
   for (const what of (process.env.WHAT ?? "kill,switch,freeze").split(",")) {
     const { leader, standby } = await cluster.settled();
@@ -58,5 +84,10 @@ test("try", { timeout: 600_000 }, async () => {
   log({ audit, ...snap() });
   for (const [i, s] of servers.entries()) writeFileSync(`/tmp/failover-server-${i}.log`, s.output());
   const now = await cluster.settled();
-  log(await cluster.query(now.leader, "select application_name, state, wait_event, count(*) from pg_stat_activity where datname='t' group by 1,2,3"));
+  log(
+    await cluster.query(
+      now.leader,
+      "select application_name, state, wait_event, count(*) from pg_stat_activity where datname='t' group by 1,2,3",
+    ),
+  );
 });

@@ -110,11 +110,15 @@ export class FailoverLoad {
       await sleep(PAUSE);
       if (name === undefined || key === undefined) continue;
       const least = key.acknowledged;
-      const answer = await this.#noting(`reading from server ${server}`, async () => ({ value: await store.getValue(name) }));
+      const answer = await this.#noting(`reading from server ${server}`, async () => ({
+        value: await store.getValue(name),
+      }));
       if (answer === null) continue;
       const [of, count] = answer.value === null ? [name, 0] : answer.value.split(":");
       if (of !== name || Number(count) < least || Number(count) > key.begun) {
-        this.faults.push(`server ${server} reads write ${count} of ${name}; ${least} was acknowledged, ${key.begun} begun`);
+        this.faults.push(
+          `server ${server} reads write ${count} of ${name}; ${least} was acknowledged, ${key.begun} begun`,
+        );
       }
       this.read[server]?.push(performance.now());
     }

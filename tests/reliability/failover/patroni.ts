@@ -106,7 +106,12 @@ export class PatroniCluster {
     const place = `http://127.0.0.1:${peers}`;
     this.#spawn("/usr/bin/etcd", join(this.#folder, "etcd"), [
       ...["--name", "one", "--data-dir", join(this.#folder, "etcd/data"), "--initial-cluster", `one=${place}`],
-      ...["--listen-client-urls", `http://127.0.0.1:${clients}`, "--advertise-client-urls", `http://127.0.0.1:${clients}`],
+      ...[
+        "--listen-client-urls",
+        `http://127.0.0.1:${clients}`,
+        "--advertise-client-urls",
+        `http://127.0.0.1:${clients}`,
+      ],
       ...["--listen-peer-urls", place, "--initial-advertise-peer-urls", place, "--unsafe-no-fsync"],
     ]);
     for (const node of this.nodes) this.restart(node);
@@ -149,7 +154,10 @@ export class PatroniCluster {
   }
 
   /** Waits until one node leads and the other is the standby that commits wait for (any standby, where they wait for none). */
-  async settled({ standby = "sync_standby" }: { standby?: Member["role"] } = {}): Promise<{ leader: Node; standby: Node }> {
+  async settled({ standby = "sync_standby" }: { standby?: Member["role"] } = {}): Promise<{
+    leader: Node;
+    standby: Node;
+  }> {
     return await this.until("a leader and a standby", async () => {
       const members = await this.members();
       const find = (role: string, states: readonly string[]) =>
@@ -192,13 +200,22 @@ export class PatroniCluster {
 
   async switchover(leader: Node, candidate: Node): Promise<void> {
     const to = ["--leader", leader.name, "--candidate", candidate.name, "--force"];
-    await promisify(execFile)("/usr/bin/patronictl", ["-c", join(leader.folder, "patroni.yml"), "switchover", SCOPE, ...to]);
+    await promisify(execFile)("/usr/bin/patronictl", [
+      "-c",
+      join(leader.folder, "patroni.yml"),
+      "switchover",
+      SCOPE,
+      ...to,
+    ]);
   }
 
   /** Changes Patroni's settings for both nodes. */
   async configure(change: object): Promise<void> {
     const { leader } = await this.settled();
-    const answer = await fetch(`http://127.0.0.1:${leader.api}/config`, { method: "PATCH", body: JSON.stringify(change) });
+    const answer = await fetch(`http://127.0.0.1:${leader.api}/config`, {
+      method: "PATCH",
+      body: JSON.stringify(change),
+    });
     if (!answer.ok) throw new Error(`Patroni refuses its settings: ${answer.status}`);
   }
 
@@ -233,7 +250,11 @@ function settings({ name, port, api, folder }: Node, etcd: number): object {
       pgpass: join(folder, "pgpass"),
       parameters: { unix_socket_directories: folder },
       pg_hba: ["host all all 127.0.0.1/32 scram-sha-256", "host replication replicator 127.0.0.1/32 scram-sha-256"],
-      authentication: { superuser: account("postgres"), replication: account("replicator"), rewind: account("rewinder") },
+      authentication: {
+        superuser: account("postgres"),
+        replication: account("replicator"),
+        rewind: account("rewinder"),
+      },
     },
   };
 }

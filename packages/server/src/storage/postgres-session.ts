@@ -146,13 +146,18 @@ function newSession(host: PostgresHost, ssl: ConnectionOptions | false, options:
     isBroken: false,
     warnings: 0,
     async commit() {
-      const answer = client.query(withTimeout("commit", NO_TIMEOUT));
-      const timer = setInterval(() => {
-        void isWaitingForStandby(client, () => newSession(host, ssl, options)).then((isWaiting) => {
-          if (!isWaiting) socket.destroy();
-        });
-      }, ANSWER_TIMEOUT);
-      return await answer.finally(() => clearInterval(timer));
+      let timer: NodeJS.Timeout | null = setTimeout(() => void look(), ANSWER_TIMEOUT);
+      const look = async () => {
+        const isWaiting = await isWaitingForStandby(client, newSession(host, ssl, options));
+        // The answer may have come meanwhile.
+        if (timer === null) return;
+        if (isWaiting) timer = setTimeout(() => void look(), ANSWER_TIMEOUT);
+        else socket.destroy();
+      };
+      return await client.query(withTimeout("commit", NO_TIMEOUT)).finally(() => {
+        clearTimeout(timer ?? undefined);
+        timer = null;
+      });
     },
     async end(how) {
       if (how === "at once") socket.destroy();
@@ -176,9 +181,8 @@ function withTimeout(text: string, milliseconds: number): pg.QueryConfig & { que
 }
 
 /** Asks the same server, over another connection, what this one's COMMIT waits for. */
-async function isWaitingForStandby(client: pg.Client, newSession: () => Session): Promise<boolean> {
+async function isWaitingForStandby(client: pg.Client, other: Session): Promise<boolean> {
   const id = (client as { processID?: number | null }).processID ?? 0;
-  const other = newSession();
   try {
     await other.client.connect();
     const { rows } = await other.client.query(
