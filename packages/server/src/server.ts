@@ -11,6 +11,7 @@ import { createApp } from "./app.js";
 import { rootTokenDigest } from "./auth/root-token.js";
 import { checkOptions } from "./check-options.js";
 import { openDataDirectory, type DataDirectory } from "./data-directory.js";
+import { Destructions } from "./envelope/destructions.js";
 import { EnvelopeStore } from "./envelope/envelope-store.js";
 import type { KeyProvider } from "./envelope/key-provider.js";
 import type { KeyProviders } from "./envelope/key-providers.js";
@@ -159,6 +160,7 @@ async function run(data: DataDirectory, options: ServerOptions, metrics: Metrics
   const keys = new StoreKeys({
     directory: database.keys,
     providers,
+    destructions: new Destructions(() => directory.destructions()),
     ...(options.keyCacheTtl !== undefined && { ttl: options.keyCacheTtl }),
     ...(options.keyCacheGrace !== undefined && { grace: options.keyCacheGrace }),
   });

@@ -23,7 +23,7 @@ interface KnownToken {
 
 /**
  * Checks bearer tokens. A token deleted through this process stops working at once, one deleted through another process
- * within a second.
+ * within a second: requests that begin later are refused, those under way come to their end.
  */
 export class Authenticator {
   readonly #directory: Pick<Directory, "findToken">;
@@ -67,10 +67,12 @@ export class Authenticator {
 
   async #lookUp(id: string): Promise<KnownToken | null> {
     const generation = this.#generation;
+    // Not from when the answer comes: it may be long under way.
+    const start = performance.now();
     const row = await this.#directory.findToken(id);
     if (row === null) return null;
     const known = { digest: row.digest, principal: principalOf(row) };
-    if (generation === this.#generation) this.#known.set(id, known);
+    if (generation === this.#generation) this.#known.set(id, known, { start });
     return known;
   }
 }

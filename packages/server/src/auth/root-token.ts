@@ -1,7 +1,7 @@
 /** Where the root token comes from: the environment, or the first start; spec/http.md § Root token. */
 
 import type { Directory } from "../storage/directory.js";
-import { InvalidOptionError } from "../startup-error.js";
+import { InvalidOptionError, StartupError } from "../startup-error.js";
 import { digestToken, newToken } from "./tokens.js";
 
 const SETTING = "root_token_sha256";
@@ -13,6 +13,7 @@ const MIN_CHARACTERS = 32;
  * it resolves: only then is its digest stored, so that no crash can lose the only copy.
  *
  * @throws {InvalidOptionError} when `given` is too short or cannot be sent in a header.
+ * @throws {StartupError} when another server has made one in the meantime.
  */
 export async function rootTokenDigest(
   directory: Directory,
@@ -24,8 +25,11 @@ export async function rootTokenDigest(
   if (known !== null) return Buffer.from(known, "hex");
   const token = newToken();
   await announce(token.text);
-  await directory.setSetting(SETTING, Buffer.from(token.digest).toString("hex"));
-  return token.digest;
+  if (await directory.replaceSetting(SETTING, null, Buffer.from(token.digest).toString("hex"))) return token.digest;
+  throw new StartupError(
+    "While this server was held up, another one made the root token. The one that was made here is of no use: forget it, delete the " +
+      "file root-token if it was written to that, and start again.",
+  );
 }
 
 function checkRootToken(token: string): string {

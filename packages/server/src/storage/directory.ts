@@ -36,7 +36,7 @@ export interface Directory {
   listProjects(): Promise<Project[]>;
   hasProject(id: string): Promise<boolean>;
   /** Destroys the project, its stores, their wrapped keys and its tokens in one commit. False when there is none. */
-  destroyProject(id: string): Promise<boolean>;
+  destroyProject(id: string, now: number): Promise<boolean>;
 
   /**
    * Makes a store and its first wrapped keys in one commit. `no_project` when the project does not exist, `stale_key` when
@@ -78,7 +78,12 @@ export interface Directory {
   /** Deletes a token of the project and every token minted with it, directly or not. False when there is none. */
   deleteToken(project: string, id: string): Promise<boolean>;
 
+  /** Another text after each store and project that was destroyed; null before the first. */
+  destructions(): Promise<string | null>;
+
   getSetting(name: string): Promise<string | null>;
   setSetting(name: string, value: string): Promise<void>;
   deleteSetting(name: string): Promise<void>;
+  /** Sets it if it is `expected`, null for not there. False, and nothing changes, when it is another by now. */
+  replaceSetting(name: string, expected: string | null, value: string): Promise<boolean>;
 }

@@ -1,5 +1,7 @@
 /** Projects, stores, wrapped keys, tokens and settings in SQL; directory.ts says what each call promises. */
 
+import { randomUUID } from "node:crypto";
+
 import type { Project, Store, StoreSettings } from "@tacenda/protocol";
 import type { Kysely, Selectable, Transaction } from "kysely";
 
@@ -21,6 +23,8 @@ import type { WrappedKey } from "./store-key.js";
 import type { WriteQueue } from "./write-queue.js";
 
 const NONE = new Uint8Array(0);
+/** Another text after each destruction of a store or a project. */
+const DESTRUCTIONS_SETTING = "destructions";
 
 type StoreRow = Selectable<Schema["stores"]>;
 
@@ -86,11 +90,10 @@ export class SqlDirectory implements Directory {
     return await read(this.#engine, (db) => projectLives(db, id));
   }
 
-  async destroyProject(id: string): Promise<boolean> {
+  async destroyProject(id: string, now: number): Promise<boolean> {
     return await this.#queue.run(async (transaction) => {
       await this.#engine.lockStoreKeys(transaction);
       if (!(await projectLives(transaction, id))) return false;
-      const now = Date.now();
       await transaction.updateTable("projects").set({ destroyed_at: now }).where("id", "=", id).execute();
       await transaction
         .updateTable("stores")
@@ -101,6 +104,7 @@ export class SqlDirectory implements Directory {
       for (const table of ["store_keys", "secret_checks", "reencryptions", "grants", "tokens"] as const) {
         await transaction.deleteFrom(table).where("project", "=", id).execute();
       }
+      await setSetting(transaction, DESTRUCTIONS_SETTING, randomUUID());
       return true;
     });
   }
@@ -179,6 +183,7 @@ export class SqlDirectory implements Directory {
       for (const table of ["store_keys", "secret_checks", "reencryptions"] as const) {
         await transaction.deleteFrom(table).where("project", "=", project).where("store", "=", id).execute();
       }
+      await setSetting(transaction, DESTRUCTIONS_SETTING, randomUUID());
       return keys;
     });
   }
@@ -232,6 +237,10 @@ export class SqlDirectory implements Directory {
     return await this.#queue.run((transaction) => deleteTokenTree(transaction, project, id));
   }
 
+  async destructions(): Promise<string | null> {
+    return await this.getSetting(DESTRUCTIONS_SETTING);
+  }
+
   async getSetting(name: string): Promise<string | null> {
     const row = await read(this.#engine, (db) =>
       db.selectFrom("settings").select("value").where("name", "=", name).executeTakeFirst(),
@@ -239,19 +248,30 @@ export class SqlDirectory implements Directory {
     return row?.value ?? null;
   }
 
-  async setSetting(name: string, value: string): Promise<void> {
-    await this.#queue.run((transaction) =>
-      transaction
-        .insertInto("settings")
-        .values({ name, value })
-        .onConflict((conflict) => conflict.column("name").doUpdateSet({ value }))
-        .execute(),
-    );
+  async replaceSetting(name: string, expected: string | null, value: string): Promise<boolean> {
+    return await this.#queue.run(async (transaction) => {
+      const settings = transaction.selectFrom("settings").select("value").where("name", "=", name);
+      if (((await settings.executeTakeFirst())?.value ?? null) !== expected) return false;
+      await setSetting(transaction, name, value);
+      return true;
+    });
   }
 
   async deleteSetting(name: string): Promise<void> {
     await this.#queue.run((transaction) => transaction.deleteFrom("settings").where("name", "=", name).execute());
   }
+
+  async setSetting(name: string, value: string): Promise<void> {
+    await this.#queue.run((transaction) => setSetting(transaction, name, value));
+  }
+}
+
+async function setSetting(transaction: Transaction<Schema>, name: string, value: string): Promise<void> {
+  await transaction
+    .insertInto("settings")
+    .values({ name, value })
+    .onConflict((conflict) => conflict.column("name").doUpdateSet({ value }))
+    .execute();
 }
 
 function selectLiveStores(db: Kysely<Schema>) {

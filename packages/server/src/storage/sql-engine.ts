@@ -2,7 +2,7 @@
 
 import { setTimeout as sleep } from "node:timers/promises";
 
-import type { CompiledQuery, Kysely, QueryResult, Transaction, TransactionBuilder } from "kysely";
+import type { CompiledQuery, Kysely, QueryResult, RawBuilder, Transaction, TransactionBuilder } from "kysely";
 
 import { StorageBusyError, type StorageError } from "./record-store.js";
 import type { Schema } from "./schema.js";
@@ -24,6 +24,10 @@ export interface SqlEngine {
   readTimes?: ReadTimes;
   /** How many transactions may run at once. With one, nothing comes between two statements of a transaction. */
   writers: number;
+  /** The database's own clock, in milliseconds since the epoch: the one that all servers on it share. */
+  clock: RawBuilder<number>;
+  /** Milliseconds for which the rows of a destroyed store stay (maintenance.ts § purgeDue); 0 where there is one server. */
+  destroyedRowsStay: number;
   /** A transaction in a connection of its own. Only the write queue uses it. */
   transaction(isolation: Isolation): TransactionBuilder<Schema>;
   /** Brings the tables up to date, while no other server does. @throws {NewerDatabaseError} */

@@ -4,7 +4,7 @@
  */
 
 import BetterSqlite3 from "better-sqlite3";
-import { Kysely } from "kysely";
+import { Kysely, sql } from "kysely";
 
 import type { Database } from "./database.js";
 import { migrate, type SqlTypes } from "./migrations.js";
@@ -36,6 +36,8 @@ export async function createSqliteDatabase(
     reader: new Kysely<Schema>({ dialect: sqliteDialect(reader) }),
     // The file has one write lock.
     writers: 1,
+    destroyedRowsStay: 0,
+    clock: sql<number>`cast(unixepoch('subsec') * 1000 as integer)`,
     transaction: () => db.transaction(),
     migrate: () => migrate(db, TYPES),
     executeAll: (_, queries) => new Promise((resolve) => resolve(executeNow(statements, queries))),

@@ -1,6 +1,8 @@
 /** What the authenticator asks the database, and what it remembers; spec/http.md § Authentication. */
 
-import { expect, test } from "vitest";
+import { setTimeout as sleep } from "node:timers/promises";
+
+import { expect, test, vi } from "vitest";
 
 import { Authenticator } from "../../src/auth/authenticator.js";
 import { ROOT } from "../../src/auth/principal.js";
@@ -28,9 +30,10 @@ function setUp(rootToken = "r".repeat(32)) {
     asked.push(id);
     return Promise.resolve(rows.get(id) ?? null);
   };
-  const authenticator = new Authenticator({ findToken }, digestToken(rootToken), () => clock.now);
+  const directory = { findToken };
+  const authenticator = new Authenticator(directory, digestToken(rootToken), () => clock.now);
   const authenticate = (text: string) => authenticator.authenticate(`Bearer ${text}`);
-  return { token, rows, clock, asked, authenticator, authenticate };
+  return { token, rows, clock, asked, directory, authenticator, authenticate };
 }
 
 test("knows a good token, and asks once", async () => {
@@ -86,6 +89,24 @@ test("a deleted token stops working at once, even if it was being looked up", as
   authenticator.forget();
   await underWay;
   expect(await authenticate(token.text)).toBeNull();
+});
+
+test("a token deleted elsewhere is refused a second after it was last looked for, however long that took", async () => {
+  const { token, rows, authenticator, authenticate, directory } = setUp();
+  expect(await authenticate(token.text)).not.toBeNull();
+  const row = rows.get(token.id) ?? null;
+  rows.clear();
+  expect(await authenticate(token.text)).not.toBeNull();
+  await sleep(1_010);
+  expect(await authenticate(token.text)).toBeNull();
+
+  const slow = vi.spyOn(directory, "findToken").mockImplementationOnce(async () => {
+    await sleep(1_010);
+    return row;
+  });
+  expect(await authenticator.authenticate(`Bearer ${token.text}`)).not.toBeNull();
+  expect(await authenticate(token.text)).toBeNull();
+  expect(slow).toHaveBeenCalledTimes(2);
 });
 
 test("the root token may have a token's form", async () => {

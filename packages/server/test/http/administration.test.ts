@@ -44,10 +44,10 @@ describe("a project that was destroyed", () => {
   test("leaves no keys behind, not even of a store that was made meanwhile", async () => {
     await asRoot("POST", "/v1/projects", { id: "acme" });
     const destroy = world.directory.destroyProject.bind(world.directory);
-    const spy = vi.spyOn(world.directory, "destroyProject").mockImplementation(async (id) => {
+    const spy = vi.spyOn(world.directory, "destroyProject").mockImplementation(async (id, now) => {
       expect((await asRoot("POST", "/v1/projects/acme/stores", { id: "late" })).status).toBe(201);
       expect(await world.keys.open("acme", "late")).not.toBeNull();
-      return destroy(id);
+      return destroy(id, now);
     });
     expect((await asRoot("DELETE", "/v1/projects/acme")).status).toBe(204);
     spy.mockRestore();

@@ -101,9 +101,9 @@ export function directoryContract(create: () => Promise<TestDatabase>): void {
       await directory.createToken(newToken("a"));
       await directory.createToken(newToken("b", { mintedBy: "a" }));
       await directory.createToken(newToken("c", { project: "q" }));
-      expect(await directory.destroyProject("r")).toBe(false);
-      expect(await directory.destroyProject("p")).toBe(true);
-      expect(await directory.destroyProject("p")).toBe(false);
+      expect(await directory.destroyProject("r", 9)).toBe(false);
+      expect(await directory.destroyProject("p", 9)).toBe(true);
+      expect(await directory.destroyProject("p", 9)).toBe(false);
       expect(await directory.hasProject("p")).toBe(false);
       expect((await directory.listProjects()).map(({ id }) => id)).toEqual(["q"]);
       expect(await directory.getStore("p", "s")).toBeNull();
@@ -187,6 +187,13 @@ export function directoryContract(create: () => Promise<TestDatabase>): void {
     await db.close();
     db = await world.open();
     expect([await db.directory.getSetting("a"), await db.directory.getSetting("b")]).toEqual(["", "2"]);
+    expect(await db.directory.replaceSetting("a", "1", "3")).toBe(false);
+    expect(await db.directory.replaceSetting("a", null, "3")).toBe(false);
+    expect(await db.directory.replaceSetting("c", "1", "3")).toBe(false);
+    expect(await db.directory.replaceSetting("a", "", "3")).toBe(true);
+    expect(await db.directory.replaceSetting("c", null, "4")).toBe(true);
+    const kept = await Promise.all(["a", "b", "c"].map((name) => db.directory.getSetting(name)));
+    expect(kept).toEqual(["3", "2", "4"]);
   });
 
   describe("secret checks", () => {
