@@ -5,6 +5,7 @@ import { StartupError } from "./startup-error.js";
 import { OlderDatabaseError } from "./storage/database.js";
 import { lockPostgresForRestore, openPostgres, openPostgresSnapshot } from "./storage/postgres.js";
 import { describePostgres, parsePostgresUrl } from "./storage/postgres-url.js";
+import type { Snapshot } from "./storage/snapshot.js";
 import { takeTurnToStart } from "./turn-to-start.js";
 
 /** @throws {InvalidOptionError} when the URL is not valid. */
@@ -19,15 +20,23 @@ export function postgresPlace(url: string, connections: number | undefined): Dat
       return { database, close: () => database.close() };
     },
     openForRestore: () => openForRestore(url, connections),
-    async openSnapshot() {
-      try {
-        return await openPostgresSnapshot(url);
-      } catch (error) {
-        if (!(error instanceof OlderDatabaseError && error.isNew)) throw error;
-        throw new StartupError(`There is nothing of Tacenda in ${name}: name a server's database with --database-url.`);
-      }
+    async openBeside() {
+      // Bringing it up to date would pull the tables from under older servers.
+      await (await openSnapshot(url, name)).close();
+      const database = await openPostgres(url, connections);
+      return { database, close: () => database.close() };
     },
+    openSnapshot: () => openSnapshot(url, name),
   };
+}
+
+async function openSnapshot(url: string, name: string): Promise<Snapshot> {
+  try {
+    return await openPostgresSnapshot(url);
+  } catch (error) {
+    if (!(error instanceof OlderDatabaseError && error.isNew)) throw error;
+    throw new StartupError(`There is nothing of Tacenda in ${name}: name a server's database with --database-url.`);
+  }
 }
 
 async function openForRestore(url: string, connections: number | undefined): Promise<HeldDatabase> {

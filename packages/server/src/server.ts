@@ -8,7 +8,7 @@ import { join, resolve } from "node:path";
 import { DEFAULT_PROJECT } from "@tacenda/protocol";
 
 import { createApp } from "./app.js";
-import { rootTokenDigest } from "./auth/root-token.js";
+import { ensureRootToken, givenRootDigest, storedRootDigest } from "./auth/root-token.js";
 import { checkOptions } from "./check-options.js";
 import { openDataDirectory, type DataDirectory } from "./data-directory.js";
 import { EnvelopeStore } from "./envelope/envelope-store.js";
@@ -134,26 +134,35 @@ const OPTION_NAMES = {
 export async function startServer(options: ServerOptions): Promise<RunningServer> {
   checkOptions<ServerOptions>("startServer", options, OPTION_NAMES);
   const { dataDir, databaseUrl, databaseConnections, keyringFile, keyProviders, logger = SILENT } = options;
+  const rootDigest = options.rootToken === undefined ? null : givenRootDigest(options.rootToken);
   const metrics = options.metricsPort === undefined ? undefined : createMetrics();
   const guard = { observe: metrics?.observeKeyProvider };
   const database = { databaseUrl, databaseConnections };
   const data = await openDataDirectory(dataDir, { ...database, keyringFile, keyProviders, guard, logger });
   try {
-    return await run(data, options, metrics);
+    return await run(data, options, rootDigest, metrics);
   } catch (error) {
     await data.close();
     throw error;
   }
 }
 
-async function run(data: DataDirectory, options: ServerOptions, metrics: Metrics | undefined): Promise<RunningServer> {
+/** `rootDigest`: of the root token that was given; null if it is the database's. */
+async function run(
+  data: DataDirectory,
+  options: ServerOptions,
+  rootDigest: Uint8Array | null,
+  metrics: Metrics | undefined,
+): Promise<RunningServer> {
   const { database, providers } = data;
   const { directory } = database;
   const logger = options.logger ?? SILENT;
   const now = options.now ?? Date.now;
   await directory.createProject({ id: DEFAULT_PROJECT, createdAt: now() });
   const announce = options.announceRootToken ?? ((token) => writeRootToken(options.dataDir, token, logger));
-  const digest = await rootTokenDigest(directory, options.rootToken, announce);
+  if (rootDigest === null && !(await ensureRootToken(directory, announce))) {
+    logger.warn({}, "the root token was reset meanwhile: the one of this start never holds");
+  }
   await data.started();
 
   const keys = new StoreKeys({
@@ -179,7 +188,7 @@ async function run(data: DataDirectory, options: ServerOptions, metrics: Metrics
     directory,
     keys,
     keyAdministration: new KeyAdministration({ ...keyServices, keeper, masterKeyPeriod }),
-    rootTokenDigest: digest,
+    rootTokenDigest: rootDigest ?? (() => storedRootDigest(directory)),
     readinessChecks: [() => database.check(), () => checkProvider(providers)],
     purgeDestroyed: () => purge.start(),
     scrub: () => scrub(database, logger),

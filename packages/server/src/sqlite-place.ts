@@ -8,6 +8,7 @@ import { explainRefusal } from "./own-directory.js";
 import { StartupError } from "./startup-error.js";
 import { OlderDatabaseError, type Database } from "./storage/database.js";
 import { lockDataDirectory } from "./storage/lock.js";
+import type { Snapshot } from "./storage/snapshot.js";
 import { openSqlite, openSqliteSnapshot } from "./storage/sqlite.js";
 
 /** `directory` is absolute, and made before the database is opened for serving or restoring. */
@@ -29,11 +30,19 @@ export function sqlitePlace(directory: string): DatabasePlace {
         if (existsSync(file)) await refuseOlder(file);
         return await openSqlite(file);
       }),
-    async openSnapshot() {
-      if (existsSync(file)) return await openSqliteSnapshot(file);
-      throw new StartupError(`There is no database in ${directory}: name a server's data directory with --data-dir.`);
+    async openBeside() {
+      // Bringing it up to date would pull the tables from under an older server.
+      await (await openSnapshot(directory, file)).close();
+      const database = await openSqlite(file);
+      return { database, close: () => database.close() };
     },
+    openSnapshot: () => openSnapshot(directory, file),
   };
+}
+
+async function openSnapshot(directory: string, file: string): Promise<Snapshot> {
+  if (existsSync(file)) return await openSqliteSnapshot(file);
+  throw new StartupError(`There is no database in ${directory}: name a server's data directory with --data-dir.`);
 }
 
 /** @throws {DataDirectoryLockedError} when another server runs on the directory. */

@@ -7,6 +7,7 @@ import { LRUCache } from "lru-cache";
 
 import type { Directory, TokenRow } from "../storage/directory.js";
 import { ROOT, type Principal } from "./principal.js";
+import type { RootDigest } from "./root-digest.js";
 import { digestToken, hasValidChecksum } from "./tokens.js";
 
 /** How long a token found in the database is believed without asking again, in milliseconds. */
@@ -23,20 +24,20 @@ interface KnownToken {
 
 /**
  * Checks bearer tokens. A token deleted through this process stops working at once, one deleted through another process
- * within a second.
+ * within a second, and so does a root token that was replaced.
  */
 export class Authenticator {
   readonly #directory: Pick<Directory, "findToken">;
-  readonly #rootDigest: Uint8Array;
+  readonly #root: RootDigest;
   readonly #now: () => number;
   readonly #known = new LRUCache<string, KnownToken>({ max: CACHED_TOKENS, ttl: CACHE_MILLISECONDS });
   /** Counts `forget` calls, so that a look-up begun before one does not put a deleted token back. */
   #generation = 0;
 
-  /** `rootDigest`: SHA-256 of the root token. `now`: milliseconds since the epoch. */
-  constructor(directory: Pick<Directory, "findToken">, rootDigest: Uint8Array, now: () => number) {
+  /** `now`: milliseconds since the epoch. */
+  constructor(directory: Pick<Directory, "findToken">, root: RootDigest, now: () => number) {
     this.#directory = directory;
-    this.#rootDigest = rootDigest;
+    this.#root = root;
     this.#now = now;
   }
 
@@ -49,12 +50,12 @@ export class Authenticator {
     if (text === null) return null;
     const digest = digestToken(text);
     // The root token may be any string, one of a token's form included, so it comes first.
-    if (timingSafeEqual(digest, this.#rootDigest)) return ROOT;
+    if (this.#root.mayBe(digest) && (await this.#root.is(digest))) return ROOT;
     const id = tokenId(text);
     if (id === null) return null;
     const known = this.#known.get(id) ?? (hasValidChecksum(text) ? await this.#lookUp(id) : null);
     const matches = timingSafeEqual(digest, known?.digest ?? NO_DIGEST);
-    if (known === null || !matches) return null;
+    if (known === null || !matches) return await this.#asNewRoot(text, digest);
     const { expiresAt } = known.principal;
     return expiresAt !== null && expiresAt <= this.#now() ? null : known.principal;
   }
@@ -63,6 +64,11 @@ export class Authenticator {
   forget(): void {
     this.#generation++;
     this.#known.clear();
+  }
+
+  /** It may be the root token since a moment ago; one that a server makes has a token's form. */
+  async #asNewRoot(text: string, digest: Uint8Array): Promise<Principal | null> {
+    return hasValidChecksum(text) && (await this.#root.is(digest)) ? ROOT : null;
   }
 
   async #lookUp(id: string): Promise<KnownToken | null> {

@@ -23,6 +23,7 @@ import {
   keyringOption,
   type ServeFlags,
 } from "./options.js";
+import { resetRootToken, type ResetFlags } from "./reset-root-token.js";
 import { restore, type RestoreFlags } from "./restore.js";
 import { serve } from "./serve.js";
 import { verify, type VerifyFlags } from "./verify.js";
@@ -44,7 +45,7 @@ const EXPLAINED = [
 const ROOT_TOKEN_HELP = `
 The root token is made on the first start on a data directory, by serve or by dev, and shown that once: on the terminal,
 or in the file root-token in the data directory when there is no terminal. Later starts use the same one and do not show
-it. TACENDA_ROOT_TOKEN (32 characters or more) overrides it while it is set.`;
+it. TACENDA_ROOT_TOKEN (32 characters or more) overrides it while it is set. reset-root-token makes another one.`;
 
 /** Runs the command line and resolves with the exit code when the server has stopped, or the command is done. */
 export async function runProgram(argv: readonly string[], environment: NodeJS.ProcessEnv): Promise<number> {
@@ -86,6 +87,16 @@ function createProgram(environment: NodeJS.ProcessEnv, exitWith: (code: number) 
     .action((flags: DevFlags) => dev(flags, rootToken));
   addBackupCommands(program, exitWith);
   addKeysCommand(program, environment);
+  program
+    .command("reset-root-token")
+    .description("make a new root token in the place of the old one, while servers run or not")
+    .addOption(dataDirOption())
+    .addOption(databaseUrlOption())
+    .option(
+      "--write <file>",
+      "write it to this file, mode 0600 (default: show it on the terminal; without one, root-token in the data directory)",
+    )
+    .action((flags: ResetFlags) => resetRootToken(flags, rootToken));
   addServeFlags(serveCommand, "info");
   addServeFlags(devCommand, "warn");
   program.addHelpText(

@@ -80,4 +80,6 @@ export interface Directory {
 
   getSetting(name: string): Promise<string | null>;
   setSetting(name: string, value: string): Promise<void>;
+  /** Sets it if it is still `expected` (null: if it is not there). False, and nothing changes, if not. */
+  replaceSetting(name: string, expected: string | null, value: string): Promise<boolean>;
 }

@@ -233,21 +233,33 @@ export class SqlDirectory implements Directory {
   }
 
   async getSetting(name: string): Promise<string | null> {
-    const row = await read(this.#engine, (db) =>
-      db.selectFrom("settings").select("value").where("name", "=", name).executeTakeFirst(),
-    );
-    return row?.value ?? null;
+    return await read(this.#engine, (db) => selectSetting(db, name));
   }
 
   async setSetting(name: string, value: string): Promise<void> {
-    await this.#queue.run((transaction) =>
-      transaction
-        .insertInto("settings")
-        .values({ name, value })
-        .onConflict((conflict) => conflict.column("name").doUpdateSet({ value }))
-        .execute(),
-    );
+    await this.#queue.run((transaction) => writeSetting(transaction, name, value));
   }
+
+  async replaceSetting(name: string, expected: string | null, value: string): Promise<boolean> {
+    return await this.#queue.run(async (transaction) => {
+      if ((await selectSetting(transaction, name)) !== expected) return false;
+      await writeSetting(transaction, name, value);
+      return true;
+    });
+  }
+}
+
+async function selectSetting(db: Kysely<Schema>, name: string): Promise<string | null> {
+  const row = await db.selectFrom("settings").select("value").where("name", "=", name).executeTakeFirst();
+  return row?.value ?? null;
+}
+
+async function writeSetting(transaction: Transaction<Schema>, name: string, value: string): Promise<void> {
+  await transaction
+    .insertInto("settings")
+    .values({ name, value })
+    .onConflict((conflict) => conflict.column("name").doUpdateSet({ value }))
+    .execute();
 }
 
 function selectLiveStores(db: Kysely<Schema>) {

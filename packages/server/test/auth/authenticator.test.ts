@@ -4,6 +4,7 @@ import { expect, test } from "vitest";
 
 import { Authenticator } from "../../src/auth/authenticator.js";
 import { ROOT } from "../../src/auth/principal.js";
+import { RootDigest } from "../../src/auth/root-digest.js";
 import { digestToken, hasValidChecksum, newToken } from "../../src/auth/tokens.js";
 import type { TokenRow } from "../../src/storage/directory.js";
 
@@ -28,7 +29,7 @@ function setUp(rootToken = "r".repeat(32)) {
     asked.push(id);
     return Promise.resolve(rows.get(id) ?? null);
   };
-  const authenticator = new Authenticator({ findToken }, digestToken(rootToken), () => clock.now);
+  const authenticator = new Authenticator({ findToken }, new RootDigest(digestToken(rootToken)), () => clock.now);
   const authenticate = (text: string) => authenticator.authenticate(`Bearer ${text}`);
   return { token, rows, clock, asked, authenticator, authenticate };
 }

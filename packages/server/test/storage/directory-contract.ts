@@ -189,6 +189,19 @@ export function directoryContract(create: () => Promise<TestDatabase>): void {
     expect([await db.directory.getSetting("a"), await db.directory.getSetting("b")]).toEqual(["", "2"]);
   });
 
+  test("a setting is replaced only by who knows what it is, and by one of several at once", async () => {
+    const { directory } = db;
+    expect(await directory.replaceSetting("a", "0", "1")).toBe(false);
+    expect(await directory.replaceSetting("a", null, "1")).toBe(true);
+    expect(await directory.replaceSetting("a", null, "2")).toBe(false);
+    const results = await Promise.all(
+      ["3", "4", "5"].map(async (value) => ({ value, won: await directory.replaceSetting("a", "1", value) })),
+    );
+    const winners = results.filter(({ won }) => won);
+    expect(winners).toHaveLength(1);
+    expect(await directory.getSetting("a")).toBe(winners[0]?.value);
+  });
+
   describe("secret checks", () => {
     const check = (createdAt: number) => ({ digest: bytes(32), createdAt });
 
