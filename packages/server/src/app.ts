@@ -44,6 +44,8 @@ export interface AppDependencies {
   purgeDestroyed: () => void;
   /** Overwrites what the deletion of keys has left in the database's own log; it does not throw. Nothing by default. */
   scrub?: () => Promise<void>;
+  /** Told on which day (its begin in UTC, in milliseconds since the epoch) a token was used, once per token and day or more often. */
+  noteTokenUse?: (id: string, day: number) => void;
   logger: Logger;
   metrics?: Metrics;
   /** Milliseconds since the epoch; the system's clock by default. */
@@ -63,6 +65,7 @@ const DEPENDENCY_NAMES = {
   readinessChecks: "required",
   purgeDestroyed: "required",
   scrub: "optional",
+  noteTokenUse: "optional",
   logger: "required",
   metrics: "optional",
   now: "optional",
@@ -81,7 +84,7 @@ export function createApp(dependencies: AppDependencies): Hono<NodeEnv> {
   const { logger, metrics, onAccess, corsOrigin } = dependencies;
   const now = dependencies.now ?? Date.now;
   const rootDigest = new RootDigest(rootTokenDigest, () => logger.warn({}, "the root token was replaced"));
-  const authenticator = new Authenticator(directory, rootDigest, now);
+  const authenticator = new Authenticator(directory, rootDigest, now, dependencies.noteTokenUse);
   const services: Services = {
     records,
     directory,

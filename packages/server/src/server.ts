@@ -9,6 +9,7 @@ import { DEFAULT_PROJECT } from "@tacenda/protocol";
 
 import { createApp } from "./app.js";
 import { ensureRootToken, givenRootDigest, storedRootDigest } from "./auth/root-token.js";
+import { TokenUses } from "./auth/token-uses.js";
 import { checkOptions } from "./check-options.js";
 import { openDataDirectory, type DataDirectory } from "./data-directory.js";
 import { EnvelopeStore } from "./envelope/envelope-store.js";
@@ -33,6 +34,7 @@ export const DEFAULT_MAX_CONNECTIONS = 1_000;
 const LOOPBACK = "127.0.0.1";
 const EXPIRY_MILLISECONDS = 60_000;
 const KEY_MILLISECONDS = 60_000;
+const TOKEN_USE_MILLISECONDS = 60_000;
 export const MASTER_KEY_ROTATION = 90 * 24 * 3_600_000;
 /** How long requests under way may go on after `close`, in milliseconds. */
 const GRACE_MILLISECONDS = 10_000;
@@ -84,6 +86,8 @@ export interface ServerOptions {
   expiryInterval?: number;
   /** How often to look for work on keys that nobody has announced, in milliseconds; every minute by default. */
   keyInterval?: number;
+  /** How often to write down which tokens were used, in milliseconds; every minute by default. */
+  tokenUseInterval?: number;
   onAccess?: (event: AccessEvent) => void;
 }
 
@@ -122,6 +126,7 @@ const OPTION_NAMES = {
   now: "optional",
   expiryInterval: "optional",
   keyInterval: "optional",
+  tokenUseInterval: "optional",
   onAccess: "optional",
 } as const;
 
@@ -183,6 +188,7 @@ async function run(
     interval: options.keyInterval ?? KEY_MILLISECONDS,
     onProgress: metrics?.setKeyWork,
   });
+  const tokenUses = new TokenUses({ directory, logger, interval: options.tokenUseInterval ?? TOKEN_USE_MILLISECONDS });
   const app = createApp({
     records: new EnvelopeStore(database.records, keys),
     directory,
@@ -192,6 +198,7 @@ async function run(
     readinessChecks: [() => database.check(), () => checkProvider(providers)],
     purgeDestroyed: () => purge.start(),
     scrub: () => scrub(database, logger),
+    noteTokenUse: (id, day) => tokenUses.note(id, day),
     logger,
     now,
     ...(metrics && { metrics }),
@@ -201,6 +208,7 @@ async function run(
   // What was destroyed before the last stop may not have been purged to its end.
   purge.start();
   expiry.start();
+  tokenUses.start();
   // What was begun before the last stop may not have come to its end.
   keeper.wake();
 
@@ -208,7 +216,7 @@ async function run(
   const server = createNodeServer(app, options.maxConnections ?? DEFAULT_MAX_CONNECTIONS);
   const stop = async (listeners: Server[]) => {
     await Promise.all(listeners.map(closeListener));
-    await Promise.all([purge.stop(), expiry.stop(), keeper.stop()]);
+    await Promise.all([purge.stop(), expiry.stop(), keeper.stop(), tokenUses.stop()]);
   };
   const listeners: Server[] = [server];
   const metricsServer = metrics && createMetricsServer(metrics);

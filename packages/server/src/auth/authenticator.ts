@@ -5,9 +5,10 @@ import { timingSafeEqual } from "node:crypto";
 import { tokenId } from "@tacenda/protocol";
 import { LRUCache } from "lru-cache";
 
-import type { Directory, TokenRow } from "../storage/directory.js";
+import type { Directory, KeptToken } from "../storage/directory.js";
 import { ROOT, type Principal } from "./principal.js";
 import type { RootDigest } from "./root-digest.js";
+import { dayOf } from "./token-uses.js";
 import { digestToken, hasValidChecksum } from "./tokens.js";
 
 /** How long a token found in the database is believed without asking again, in milliseconds. */
@@ -20,6 +21,8 @@ const NO_DIGEST = new Uint8Array(32);
 interface KnownToken {
   digest: Uint8Array;
   principal: Principal;
+  /** The last day on which it is known to have been used. */
+  usedOn: number;
 }
 
 /**
@@ -30,15 +33,22 @@ export class Authenticator {
   readonly #directory: Pick<Directory, "findToken">;
   readonly #root: RootDigest;
   readonly #now: () => number;
+  readonly #noteUse: (id: string, day: number) => void;
   readonly #known = new LRUCache<string, KnownToken>({ max: CACHED_TOKENS, ttl: CACHE_MILLISECONDS });
   /** Counts `forget` calls, so that a look-up begun before one does not put a deleted token back. */
   #generation = 0;
 
-  /** `now`: milliseconds since the epoch. */
-  constructor(directory: Pick<Directory, "findToken">, root: RootDigest, now: () => number) {
+  /** `now`: milliseconds since the epoch. `noteUse`: told of a token's first use on a day, and perhaps of others. */
+  constructor(
+    directory: Pick<Directory, "findToken">,
+    root: RootDigest,
+    now: () => number,
+    noteUse: (id: string, day: number) => void = () => undefined,
+  ) {
     this.#directory = directory;
     this.#root = root;
     this.#now = now;
+    this.#noteUse = noteUse;
   }
 
   /**
@@ -57,7 +67,14 @@ export class Authenticator {
     const matches = timingSafeEqual(digest, known?.digest ?? NO_DIGEST);
     if (known === null || !matches) return await this.#asNewRoot(text, digest);
     const { expiresAt } = known.principal;
-    return expiresAt !== null && expiresAt <= this.#now() ? null : known.principal;
+    const now = this.#now();
+    if (expiresAt !== null && expiresAt <= now) return null;
+    const day = dayOf(now);
+    if (day > known.usedOn) {
+      known.usedOn = day;
+      this.#noteUse(id, day);
+    }
+    return known.principal;
   }
 
   /** Asks the database again for every token: call it after tokens were deleted. */
@@ -75,7 +92,7 @@ export class Authenticator {
     const generation = this.#generation;
     const row = await this.#directory.findToken(id);
     if (row === null) return null;
-    const known = { digest: row.digest, principal: principalOf(row) };
+    const known = { digest: row.digest, principal: principalOf(row), usedOn: row.lastUsedAt ?? -Infinity };
     if (generation === this.#generation) this.#known.set(id, known);
     return known;
   }
@@ -85,6 +102,6 @@ function bearerToken(authorization: string | null): string | null {
   return authorization === null ? null : (/^Bearer +([\x21-\x7e]+)$/i.exec(authorization)?.[1] ?? null);
 }
 
-function principalOf(row: TokenRow): Principal {
+function principalOf(row: KeptToken): Principal {
   return { type: "token", id: row.id, project: row.project, grants: row.grants, expiresAt: row.expiresAt };
 }

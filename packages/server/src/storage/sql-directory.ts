@@ -4,7 +4,7 @@ import type { Project, Store, StoreSettings } from "@tacenda/protocol";
 import type { Kysely, Selectable, Transaction } from "kysely";
 
 import { plainBytes } from "./bytes.js";
-import type { CreateResult, Directory, SecretCheck, TokenRow } from "./directory.js";
+import type { CreateResult, Directory, KeptToken, SecretCheck, TokenRow, TokenUse } from "./directory.js";
 import { prepare, type Prepared } from "./prepared.js";
 import type { Schema } from "./schema.js";
 import { read, type SqlEngine } from "./sql-engine.js";
@@ -15,6 +15,7 @@ import {
   prepareTokenQuery,
   projectTokens,
   toTokens,
+  updateTokenUses,
   type TokenGrantRow,
 } from "./sql-tokens.js";
 import type { WrappedKey } from "./store-key.js";
@@ -216,12 +217,12 @@ export class SqlDirectory implements Directory {
     });
   }
 
-  async findToken(id: string): Promise<TokenRow | null> {
+  async findToken(id: string): Promise<KeptToken | null> {
     const { rows } = await read(this.#engine, (db) => db.executeQuery(this.#tokenQuery(id)));
     return toTokens(rows)[0] ?? null;
   }
 
-  async listTokens(project: string): Promise<TokenRow[] | null> {
+  async listTokens(project: string): Promise<KeptToken[] | null> {
     return await read(this.#engine, async (db) => {
       const tokens = await projectTokens(db, project);
       return tokens.length > 0 || (await projectLives(db, project)) ? tokens : null;
@@ -230,6 +231,10 @@ export class SqlDirectory implements Directory {
 
   async deleteToken(project: string, id: string): Promise<boolean> {
     return await this.#queue.run((transaction) => deleteTokenTree(transaction, project, id));
+  }
+
+  async noteTokenUses(uses: readonly TokenUse[]): Promise<void> {
+    await this.#queue.inBackground((transaction) => updateTokenUses(transaction, uses));
   }
 
   async getSetting(name: string): Promise<string | null> {

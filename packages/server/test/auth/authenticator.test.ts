@@ -6,13 +6,14 @@ import { Authenticator } from "../../src/auth/authenticator.js";
 import { ROOT } from "../../src/auth/principal.js";
 import { RootDigest } from "../../src/auth/root-digest.js";
 import { digestToken, hasValidChecksum, newToken } from "../../src/auth/tokens.js";
-import type { TokenRow } from "../../src/storage/directory.js";
+import type { KeptToken } from "../../src/storage/directory.js";
 
 const NOW = 1_800_000_000_000;
+const DAY = 86_400_000;
 
 function setUp(rootToken = "r".repeat(32)) {
   const token = newToken();
-  const row: TokenRow = {
+  const row: KeptToken = {
     id: token.id,
     project: "default",
     name: "test",
@@ -21,6 +22,7 @@ function setUp(rootToken = "r".repeat(32)) {
     createdAt: NOW,
     expiresAt: NOW + 10,
     mintedBy: null,
+    lastUsedAt: null,
   };
   const rows = new Map([[row.id, row]]);
   const clock = { now: NOW };
@@ -29,9 +31,12 @@ function setUp(rootToken = "r".repeat(32)) {
     asked.push(id);
     return Promise.resolve(rows.get(id) ?? null);
   };
-  const authenticator = new Authenticator({ findToken }, new RootDigest(digestToken(rootToken)), () => clock.now);
+  const uses: [id: string, day: number][] = [];
+  const root = new RootDigest(digestToken(rootToken));
+  const noteUse = (id: string, day: number) => void uses.push([id, day]);
+  const authenticator = new Authenticator({ findToken }, root, () => clock.now, noteUse);
   const authenticate = (text: string) => authenticator.authenticate(`Bearer ${text}`);
-  return { token, rows, clock, asked, authenticator, authenticate };
+  return { token, rows, clock, asked, uses, authenticator, authenticate };
 }
 
 test("knows a good token, and asks once", async () => {
@@ -87,6 +92,30 @@ test("a deleted token stops working at once, even if it was being looked up", as
   authenticator.forget();
   await underWay;
   expect(await authenticate(token.text)).toBeNull();
+});
+
+test("a use is noted once a day, as that day, and not at all when it is in the database or nobody got in", async () => {
+  const { token, rows, clock, uses, authenticator, authenticate } = setUp();
+  const row = rows.get(token.id);
+  if (row === undefined) throw new Error("The row is gone.");
+  row.expiresAt = NOW + 3 * DAY;
+  const midnight = NOW - (NOW % DAY);
+  for (const now of [NOW, NOW + 1, midnight + DAY - 1, midnight + DAY, midnight + DAY + 1, NOW]) {
+    clock.now = now;
+    await authenticate(token.text);
+  }
+  expect(uses).toEqual([
+    [token.id, midnight],
+    [token.id, midnight + DAY],
+  ]);
+  row.lastUsedAt = midnight + 2 * DAY;
+  authenticator.forget();
+  clock.now = midnight + 2 * DAY + 5;
+  expect(await authenticate(token.text)).not.toBeNull();
+  clock.now = row.expiresAt;
+  expect(await authenticate(token.text)).toBeNull();
+  expect(await authenticate(newToken().text)).toBeNull();
+  expect(uses).toHaveLength(2);
 });
 
 test("the root token may have a token's form", async () => {

@@ -22,6 +22,7 @@ function setUp() {
     createdAt: 0,
     expiresAt: null,
     mintedBy: null,
+    lastUsedAt: null,
   };
   const load = () => {
     state.asked++;
