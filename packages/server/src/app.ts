@@ -3,6 +3,7 @@
 import { Hono } from "hono";
 
 import { Authenticator } from "./auth/authenticator.js";
+import { RootDigest } from "./auth/root-digest.js";
 import { checkOptions } from "./check-options.js";
 import type { KeyAdministrator, Services, StoreKeyMaker } from "./http/call.js";
 import { corsHeaders, preflight } from "./http/cors.js";
@@ -32,14 +33,19 @@ export interface AppDependencies {
   directory: Directory;
   keys: StoreKeyMaker;
   keyAdministration: KeyAdministrator;
-  /** SHA-256 of the root token, 32 bytes. */
-  rootTokenDigest: Uint8Array;
+  /**
+   * SHA-256 of the root token, 32 bytes; or what looks it up, null when there is none, and is called again when it may have
+   * changed, at most once a second.
+   */
+  rootTokenDigest: Uint8Array | (() => Promise<Uint8Array | null>);
   /** Each resolves when a part of the server can be used: the database, the key provider. */
   readinessChecks: readonly (() => Promise<void>)[];
   /** Begins to purge, in the background, the rows of stores and versions that were destroyed. */
   purgeDestroyed: () => void;
   /** Overwrites what the deletion of keys has left in the database's own log; it does not throw. Nothing by default. */
   scrub?: () => Promise<void>;
+  /** Told on which day (its begin in UTC, in milliseconds since the epoch) a token was used, once per token and day or more often. */
+  noteTokenUse?: (id: string, day: number) => void;
   logger: Logger;
   metrics?: Metrics;
   /** Milliseconds since the epoch; the system's clock by default. */
@@ -59,6 +65,7 @@ const DEPENDENCY_NAMES = {
   readinessChecks: "required",
   purgeDestroyed: "required",
   scrub: "optional",
+  noteTokenUse: "optional",
   logger: "required",
   metrics: "optional",
   now: "optional",
@@ -76,7 +83,8 @@ export function createApp(dependencies: AppDependencies): Hono<NodeEnv> {
   const { records, directory, keys, keyAdministration, rootTokenDigest, purgeDestroyed } = dependencies;
   const { logger, metrics, onAccess, corsOrigin } = dependencies;
   const now = dependencies.now ?? Date.now;
-  const authenticator = new Authenticator(directory, rootTokenDigest, now);
+  const rootDigest = new RootDigest(rootTokenDigest, () => logger.warn({}, "the root token was replaced"));
+  const authenticator = new Authenticator(directory, rootDigest, now, dependencies.noteTokenUse);
   const services: Services = {
     records,
     directory,

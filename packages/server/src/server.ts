@@ -8,7 +8,8 @@ import { join, resolve } from "node:path";
 import { DEFAULT_PROJECT } from "@tacenda/protocol";
 
 import { createApp } from "./app.js";
-import { rootTokenDigest } from "./auth/root-token.js";
+import { ensureRootToken, givenRootDigest, storedRootDigest } from "./auth/root-token.js";
+import { TokenUses } from "./auth/token-uses.js";
 import { checkOptions } from "./check-options.js";
 import { openDataDirectory, type DataDirectory } from "./data-directory.js";
 import { Destructions } from "./envelope/destructions.js";
@@ -34,6 +35,7 @@ export const DEFAULT_MAX_CONNECTIONS = 1_000;
 const LOOPBACK = "127.0.0.1";
 const EXPIRY_MILLISECONDS = 60_000;
 const KEY_MILLISECONDS = 60_000;
+const TOKEN_USE_MILLISECONDS = 60_000;
 export const MASTER_KEY_ROTATION = 90 * 24 * 3_600_000;
 /** How long requests under way may go on after `close`, in milliseconds. */
 const GRACE_MILLISECONDS = 10_000;
@@ -85,6 +87,8 @@ export interface ServerOptions {
   expiryInterval?: number;
   /** How often to look for work on keys that nobody has announced, in milliseconds; every minute by default. */
   keyInterval?: number;
+  /** How often to write down which tokens were used, in milliseconds; every minute by default. */
+  tokenUseInterval?: number;
   onAccess?: (event: AccessEvent) => void;
 }
 
@@ -123,6 +127,7 @@ const OPTION_NAMES = {
   now: "optional",
   expiryInterval: "optional",
   keyInterval: "optional",
+  tokenUseInterval: "optional",
   onAccess: "optional",
 } as const;
 
@@ -135,26 +140,35 @@ const OPTION_NAMES = {
 export async function startServer(options: ServerOptions): Promise<RunningServer> {
   checkOptions<ServerOptions>("startServer", options, OPTION_NAMES);
   const { dataDir, databaseUrl, databaseConnections, keyringFile, keyProviders, logger = SILENT } = options;
+  const rootDigest = options.rootToken === undefined ? null : givenRootDigest(options.rootToken);
   const metrics = options.metricsPort === undefined ? undefined : createMetrics();
   const guard = { observe: metrics?.observeKeyProvider };
   const database = { databaseUrl, databaseConnections };
   const data = await openDataDirectory(dataDir, { ...database, keyringFile, keyProviders, guard, logger });
   try {
-    return await run(data, options, metrics);
+    return await run(data, options, rootDigest, metrics);
   } catch (error) {
     await data.close();
     throw error;
   }
 }
 
-async function run(data: DataDirectory, options: ServerOptions, metrics: Metrics | undefined): Promise<RunningServer> {
+/** `rootDigest`: of the root token that was given; null if it is the database's. */
+async function run(
+  data: DataDirectory,
+  options: ServerOptions,
+  rootDigest: Uint8Array | null,
+  metrics: Metrics | undefined,
+): Promise<RunningServer> {
   const { database, providers } = data;
   const { directory } = database;
   const logger = options.logger ?? SILENT;
   const now = options.now ?? Date.now;
   await directory.createProject({ id: DEFAULT_PROJECT, createdAt: now() });
   const announce = options.announceRootToken ?? ((token) => writeRootToken(options.dataDir, token, logger));
-  const digest = await rootTokenDigest(directory, options.rootToken, announce);
+  if (rootDigest === null && !(await ensureRootToken(directory, announce))) {
+    logger.warn({}, "the root token was reset meanwhile: the one of this start never holds");
+  }
   await data.started();
 
   const keys = new StoreKeys({
@@ -176,15 +190,17 @@ async function run(data: DataDirectory, options: ServerOptions, metrics: Metrics
     interval: options.keyInterval ?? KEY_MILLISECONDS,
     onProgress: metrics?.setKeyWork,
   });
+  const tokenUses = new TokenUses({ directory, logger, interval: options.tokenUseInterval ?? TOKEN_USE_MILLISECONDS });
   const app = createApp({
     records: new EnvelopeStore(database.records, keys),
     directory,
     keys,
     keyAdministration: new KeyAdministration({ ...keyServices, keeper, masterKeyPeriod }),
-    rootTokenDigest: digest,
+    rootTokenDigest: rootDigest ?? (() => storedRootDigest(directory)),
     readinessChecks: [() => database.check(), () => checkProvider(providers)],
     purgeDestroyed: () => purge.start(),
     scrub: () => scrub(database, logger),
+    noteTokenUse: (id, day) => tokenUses.note(id, day),
     logger,
     now,
     ...(metrics && { metrics }),
@@ -194,6 +210,7 @@ async function run(data: DataDirectory, options: ServerOptions, metrics: Metrics
   // What was destroyed before the last stop may not have been purged to its end.
   purge.start();
   expiry.start();
+  tokenUses.start();
   // What was begun before the last stop may not have come to its end.
   keeper.wake();
 
@@ -201,7 +218,7 @@ async function run(data: DataDirectory, options: ServerOptions, metrics: Metrics
   const server = createNodeServer(app, options.maxConnections ?? DEFAULT_MAX_CONNECTIONS);
   const stop = async (listeners: Server[]) => {
     await Promise.all(listeners.map(closeListener));
-    await Promise.all([purge.stop(), expiry.stop(), keeper.stop()]);
+    await Promise.all([purge.stop(), expiry.stop(), keeper.stop(), tokenUses.stop()]);
   };
   const listeners: Server[] = [server];
   const metricsServer = metrics && createMetricsServer(metrics);

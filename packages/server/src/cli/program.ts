@@ -25,6 +25,7 @@ import {
   keyringOption,
   type ServeFlags,
 } from "./options.js";
+import { resetRootToken, type ResetFlags } from "./reset-root-token.js";
 import { restore, type RestoreFlags } from "./restore.js";
 import { readSecretFiles } from "./secret-files.js";
 import { serve } from "./serve.js";
@@ -48,7 +49,7 @@ const EXPLAINED = [
 const ROOT_TOKEN_HELP = `
 The root token is made on the first start on a data directory, by serve or by dev, and shown that once: on the terminal,
 or in the file root-token in the data directory when there is no terminal. Later starts use the same one and do not show
-it. TACENDA_ROOT_TOKEN (32 characters or more) overrides it while it is set.
+it. TACENDA_ROOT_TOKEN (32 characters or more) overrides it while it is set. reset-root-token makes another one.
 
 TACENDA_ROOT_TOKEN_FILE and TACENDA_DATABASE_URL_FILE name files that hold these values instead of the environment.`;
 
@@ -94,6 +95,16 @@ function createProgram(environment: NodeJS.ProcessEnv, exitWith: (code: number) 
   addBackupCommands(program, exitWith);
   addCopyCommands(program, exitWith);
   addKeysCommand(program, environment);
+  program
+    .command("reset-root-token")
+    .description("make a new root token in the place of the old one, while servers run or not")
+    .addOption(dataDirOption())
+    .addOption(databaseUrlOption())
+    .option(
+      "--write <file>",
+      "write it to this file, mode 0600 (default: show it on the terminal; without one, root-token in the data directory)",
+    )
+    .action((flags: ResetFlags) => resetRootToken(flags, rootToken));
   addServeFlags(serveCommand, "info");
   addServeFlags(devCommand, "warn");
   program.addHelpText(

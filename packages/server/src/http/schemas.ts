@@ -63,6 +63,7 @@ const tokenInfo = z.strictObject({
   grants: z.array(grant),
   createdAt: time,
   expiresAt: time.nullable(),
+  lastUsedAt: time.nullable(),
 });
 export const mintedToken = tokenInfo.extend({ token: z.string() });
 export const tokenList = z.strictObject({ tokens: z.array(tokenInfo) });

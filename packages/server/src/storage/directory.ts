@@ -19,6 +19,19 @@ export interface TokenRow {
   mintedBy: string | null;
 }
 
+/** A token, and what became of it. */
+export interface KeptToken extends TokenRow {
+  /** The begin of the day, in milliseconds since the epoch, on which it was last used; null if it never was. */
+  lastUsedAt: number | null;
+}
+
+export interface TokenUse {
+  /** The token's. */
+  id: string;
+  /** Milliseconds since the epoch. */
+  at: number;
+}
+
 /** What was made of a client's secret check; spec/envelope.md § Secret checks. */
 export interface SecretCheck {
   /** 32 bytes. */
@@ -73,8 +86,10 @@ export interface Directory {
 
   /** False when the project does not exist, or has no token `mintedBy` (any more). */
   createToken(token: TokenRow): Promise<boolean>;
-  findToken(id: string): Promise<TokenRow | null>;
-  listTokens(project: string): Promise<TokenRow[] | null>;
+  findToken(id: string): Promise<KeptToken | null>;
+  listTokens(project: string): Promise<KeptToken[] | null>;
+  /** Keeps of each token's uses the last one. Tokens that are gone stay so. */
+  noteTokenUses(uses: readonly TokenUse[]): Promise<void>;
   /** Deletes a token of the project and every token minted with it, directly or not. False when there is none. */
   deleteToken(project: string, id: string): Promise<boolean>;
 

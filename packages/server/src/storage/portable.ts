@@ -62,7 +62,9 @@ export const ADMINISTRATION = {
       created_at: "integer",
       expires_at: "integer?",
       minted_by: "text?",
+      last_used_at: "integer?",
     },
+    absent: { last_used_at: null },
     selfReference: "minted_by",
   },
   grants: {

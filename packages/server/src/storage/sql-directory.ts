@@ -6,7 +6,7 @@ import type { Project, Store, StoreSettings } from "@tacenda/protocol";
 import type { Kysely, Selectable, Transaction } from "kysely";
 
 import { plainBytes } from "./bytes.js";
-import type { CreateResult, Directory, SecretCheck, TokenRow } from "./directory.js";
+import type { CreateResult, Directory, KeptToken, SecretCheck, TokenRow, TokenUse } from "./directory.js";
 import { prepare, type Prepared } from "./prepared.js";
 import type { Schema } from "./schema.js";
 import { read, type SqlEngine } from "./sql-engine.js";
@@ -17,6 +17,7 @@ import {
   prepareTokenQuery,
   projectTokens,
   toTokens,
+  updateTokenUses,
   type TokenGrantRow,
 } from "./sql-tokens.js";
 import type { WrappedKey } from "./store-key.js";
@@ -104,7 +105,7 @@ export class SqlDirectory implements Directory {
       for (const table of ["store_keys", "secret_checks", "reencryptions", "grants", "tokens"] as const) {
         await transaction.deleteFrom(table).where("project", "=", id).execute();
       }
-      await setSetting(transaction, DESTRUCTIONS_SETTING, randomUUID());
+      await writeSetting(transaction, DESTRUCTIONS_SETTING, randomUUID());
       return true;
     });
   }
@@ -183,7 +184,7 @@ export class SqlDirectory implements Directory {
       for (const table of ["store_keys", "secret_checks", "reencryptions"] as const) {
         await transaction.deleteFrom(table).where("project", "=", project).where("store", "=", id).execute();
       }
-      await setSetting(transaction, DESTRUCTIONS_SETTING, randomUUID());
+      await writeSetting(transaction, DESTRUCTIONS_SETTING, randomUUID());
       return keys;
     });
   }
@@ -221,12 +222,12 @@ export class SqlDirectory implements Directory {
     });
   }
 
-  async findToken(id: string): Promise<TokenRow | null> {
+  async findToken(id: string): Promise<KeptToken | null> {
     const { rows } = await read(this.#engine, (db) => db.executeQuery(this.#tokenQuery(id)));
     return toTokens(rows)[0] ?? null;
   }
 
-  async listTokens(project: string): Promise<TokenRow[] | null> {
+  async listTokens(project: string): Promise<KeptToken[] | null> {
     return await read(this.#engine, async (db) => {
       const tokens = await projectTokens(db, project);
       return tokens.length > 0 || (await projectLives(db, project)) ? tokens : null;
@@ -241,20 +242,12 @@ export class SqlDirectory implements Directory {
     return await this.getSetting(DESTRUCTIONS_SETTING);
   }
 
-  async getSetting(name: string): Promise<string | null> {
-    const row = await read(this.#engine, (db) =>
-      db.selectFrom("settings").select("value").where("name", "=", name).executeTakeFirst(),
-    );
-    return row?.value ?? null;
+  async noteTokenUses(uses: readonly TokenUse[]): Promise<void> {
+    await this.#queue.inBackground((transaction) => updateTokenUses(transaction, uses));
   }
 
-  async replaceSetting(name: string, expected: string | null, value: string): Promise<boolean> {
-    return await this.#queue.run(async (transaction) => {
-      const settings = transaction.selectFrom("settings").select("value").where("name", "=", name);
-      if (((await settings.executeTakeFirst())?.value ?? null) !== expected) return false;
-      await setSetting(transaction, name, value);
-      return true;
-    });
+  async getSetting(name: string): Promise<string | null> {
+    return await read(this.#engine, (db) => selectSetting(db, name));
   }
 
   async deleteSetting(name: string): Promise<void> {
@@ -262,11 +255,24 @@ export class SqlDirectory implements Directory {
   }
 
   async setSetting(name: string, value: string): Promise<void> {
-    await this.#queue.run((transaction) => setSetting(transaction, name, value));
+    await this.#queue.run((transaction) => writeSetting(transaction, name, value));
+  }
+
+  async replaceSetting(name: string, expected: string | null, value: string): Promise<boolean> {
+    return await this.#queue.run(async (transaction) => {
+      if ((await selectSetting(transaction, name)) !== expected) return false;
+      await writeSetting(transaction, name, value);
+      return true;
+    });
   }
 }
 
-async function setSetting(transaction: Transaction<Schema>, name: string, value: string): Promise<void> {
+async function selectSetting(db: Kysely<Schema>, name: string): Promise<string | null> {
+  const row = await db.selectFrom("settings").select("value").where("name", "=", name).executeTakeFirst();
+  return row?.value ?? null;
+}
+
+async function writeSetting(transaction: Transaction<Schema>, name: string, value: string): Promise<void> {
   await transaction
     .insertInto("settings")
     .values({ name, value })

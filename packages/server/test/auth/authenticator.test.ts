@@ -6,14 +6,16 @@ import { expect, test, vi } from "vitest";
 
 import { Authenticator } from "../../src/auth/authenticator.js";
 import { ROOT } from "../../src/auth/principal.js";
+import { RootDigest } from "../../src/auth/root-digest.js";
 import { digestToken, hasValidChecksum, newToken } from "../../src/auth/tokens.js";
-import type { TokenRow } from "../../src/storage/directory.js";
+import type { KeptToken } from "../../src/storage/directory.js";
 
 const NOW = 1_800_000_000_000;
+const DAY = 86_400_000;
 
 function setUp(rootToken = "r".repeat(32)) {
   const token = newToken();
-  const row: TokenRow = {
+  const row: KeptToken = {
     id: token.id,
     project: "default",
     name: "test",
@@ -22,6 +24,7 @@ function setUp(rootToken = "r".repeat(32)) {
     createdAt: NOW,
     expiresAt: NOW + 10,
     mintedBy: null,
+    lastUsedAt: null,
   };
   const rows = new Map([[row.id, row]]);
   const clock = { now: NOW };
@@ -30,10 +33,13 @@ function setUp(rootToken = "r".repeat(32)) {
     asked.push(id);
     return Promise.resolve(rows.get(id) ?? null);
   };
+  const uses: [id: string, day: number][] = [];
   const directory = { findToken };
-  const authenticator = new Authenticator(directory, digestToken(rootToken), () => clock.now);
+  const root = new RootDigest(digestToken(rootToken));
+  const noteUse = (id: string, day: number) => void uses.push([id, day]);
+  const authenticator = new Authenticator(directory, root, () => clock.now, noteUse);
   const authenticate = (text: string) => authenticator.authenticate(`Bearer ${text}`);
-  return { token, rows, clock, asked, directory, authenticator, authenticate };
+  return { token, rows, clock, asked, uses, directory, authenticator, authenticate };
 }
 
 test("knows a good token, and asks once", async () => {
@@ -107,6 +113,30 @@ test("a token deleted elsewhere is refused a second after it was last looked for
   expect(await authenticator.authenticate(`Bearer ${token.text}`)).not.toBeNull();
   expect(await authenticate(token.text)).toBeNull();
   expect(slow).toHaveBeenCalledTimes(2);
+});
+
+test("a use is noted once a day, as that day, and not at all when it is in the database or nobody got in", async () => {
+  const { token, rows, clock, uses, authenticator, authenticate } = setUp();
+  const row = rows.get(token.id);
+  if (row === undefined) throw new Error("The row is gone.");
+  row.expiresAt = NOW + 3 * DAY;
+  const midnight = NOW - (NOW % DAY);
+  for (const now of [NOW, NOW + 1, midnight + DAY - 1, midnight + DAY, midnight + DAY + 1, NOW]) {
+    clock.now = now;
+    await authenticate(token.text);
+  }
+  expect(uses).toEqual([
+    [token.id, midnight],
+    [token.id, midnight + DAY],
+  ]);
+  row.lastUsedAt = midnight + 2 * DAY;
+  authenticator.forget();
+  clock.now = midnight + 2 * DAY + 5;
+  expect(await authenticate(token.text)).not.toBeNull();
+  clock.now = row.expiresAt;
+  expect(await authenticate(token.text)).toBeNull();
+  expect(await authenticate(newToken().text)).toBeNull();
+  expect(uses).toHaveLength(2);
 });
 
 test("the root token may have a token's form", async () => {

@@ -94,7 +94,7 @@ describe("tokens", () => {
   test("are shown once, listed without their text, and deleted", async () => {
     const answer = await asRoot("POST", TOKENS, { name: "backend", grants: READ });
     const minted = (await answer.json()) as MintedToken;
-    const info = { id: minted.id, name: "backend", grants: READ, createdAt: START, expiresAt: null };
+    const info = { id: minted.id, name: "backend", grants: READ, createdAt: START, expiresAt: null, lastUsedAt: null };
     expect([answer.status, minted]).toEqual([201, { ...info, token: minted.token }]);
     expect(minted.token.slice(4, 16)).toBe(minted.id);
     expect(await (await asRoot("GET", TOKENS)).json()).toEqual({ tokens: [info] });
