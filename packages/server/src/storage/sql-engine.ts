@@ -14,8 +14,11 @@ import type { Schema } from "./schema.js";
  */
 export type Isolation = "serializable" | "read committed";
 
-/** Why trying again may help: another transaction came in the way, or the connection was lost. */
-export type Retry = "conflict" | "away";
+/**
+ * Why trying again may help: another transaction came in the way, the connection was lost, or another process has the database
+ * to itself.
+ */
+export type Retry = "conflict" | "away" | "busy";
 
 export interface SqlEngine {
   /** Runs single statements; each sees everything that was committed before it, and nothing that was not. */
@@ -50,17 +53,20 @@ export interface SqlEngine {
 
 /** How long to wait, in milliseconds, before a read that met a lost connection is tried again. */
 const READ_PAUSES = [20, 200];
+/** Milliseconds after which no read is tried again: what it met took long, a lock for instance, and would do so again. */
+const READ_PATIENCE = 4_000;
 
 /** Runs `query` on the reader; again when the connection was lost, for reading twice does no harm. @throws {StorageError} */
 export async function read<T>(
   engine: Pick<SqlEngine, "reader" | "retryOf" | "toStorageError">,
   query: (db: Kysely<Schema>) => Promise<T>,
 ): Promise<T> {
+  const begun = performance.now();
   for (let attempt = 0; ; attempt++) {
     try {
       return await query(engine.reader);
     } catch (error) {
-      const pause = READ_PAUSES[attempt];
+      const pause = performance.now() - begun < READ_PATIENCE ? READ_PAUSES[attempt] : undefined;
       if (pause === undefined || engine.retryOf(error, false) === null) throw engine.toStorageError(error, false);
       await sleep(pause * (0.5 + Math.random()));
     }

@@ -17,12 +17,12 @@ const GROUP_WEIGHT = 1_048_576;
 /** Most weight that may wait or be under way: what a slow disk writes in about a second, and all that a flood can hold. */
 const MAX_WEIGHT = 67_108_864;
 /** How often a transaction is tried that others came in the way of, or whose connection was lost. */
-const ATTEMPTS: Readonly<Record<Retry, number>> = { conflict: 8, away: 4 };
+const ATTEMPTS: Readonly<Record<Retry, number>> = { conflict: 8, away: 4, busy: Infinity };
 /** Milliseconds after which no further attempt begins. */
-const PATIENCE = 10_000;
+const PATIENCE: Readonly<Record<Retry, number>> = { conflict: 10_000, away: 10_000, busy: 5_000 };
 /** The longest pause before the second attempt, in milliseconds; it doubles with each one, up to the limit. */
 const PAUSE = 10;
-const MAX_PAUSE = 500;
+const MAX_PAUSE: Readonly<Record<Retry, number>> = { conflict: 500, away: 500, busy: 50 };
 
 /**
  * Does the work of several items in one transaction, and gives their results in their order. It may be run again from its
@@ -176,14 +176,14 @@ export class WriteQueue {
         rejectAll(group, error);
         return;
       }
-      const isOver = performance.now() - begun > PATIENCE;
+      const isOver = performance.now() - begun > PATIENCE[retry];
       if (isOver || attempt >= ATTEMPTS[retry]) {
         // What one of them runs into need not be in the way of the others.
         if (retry === "conflict" && group.length > 1 && !isOver) for (const job of group) await this.#runGroup([job]);
         else rejectAll(group, error);
         return;
       }
-      await sleep(Math.min(PAUSE * 2 ** (attempt - 1), MAX_PAUSE) * Math.random());
+      await sleep(Math.min(PAUSE * 2 ** (attempt - 1), MAX_PAUSE[retry]) * Math.random());
     }
   }
 
