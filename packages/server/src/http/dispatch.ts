@@ -80,7 +80,7 @@ export async function dispatch(context: Context<NodeEnv>, route: Route, pipeline
   const passage = begin(context, route.path);
   try {
     const reply = await handle(context, route, pipeline, passage);
-    pipeline.admission.holdAnswer(reply, context.env.outgoing);
+    pipeline.admission.holdAnswer(reply, nodeOf(context).outgoing);
     return finish(reply, passage, pipeline);
   } catch (error) {
     return fail(error, passage, pipeline);
@@ -107,15 +107,21 @@ function begin({ req }: Context<NodeEnv>, route: string): Passage {
   return { started: performance.now(), requestId: randomUUID(), route, method, principal: null };
 }
 
+/** Called in-process an app has no environment, whatever Hono's types say. */
+function nodeOf({ env }: { env: NodeEnv["Bindings"] | undefined }): NodeEnv["Bindings"] {
+  return env ?? {};
+}
+
 async function handle(
-  { req, env }: Context<NodeEnv>,
+  context: Context<NodeEnv>,
   route: Route,
   { authenticator, admission, services }: Pipeline,
   passage: Passage,
 ): Promise<Reply> {
+  const { req } = context;
+  const { incoming } = nodeOf(context);
   // Hono routes HEAD to GET.
   if (req.method !== route.method) throw new HttpError("not_found");
-  const { incoming } = env;
   if (route.permission !== "public" && isSurplus(incoming?.socket)) throw new HttpError("overloaded");
   const { headers } = req.raw;
   const project = req.param("project");

@@ -5,6 +5,8 @@ import { LRUCache } from "lru-cache";
 import type { Principal } from "../auth/principal.js";
 import { HttpError } from "./http-error.js";
 
+/** Sums of fractions are not exact, and no request waits for so little: in milliseconds. */
+const INEXACT = 0.01;
 /** Tokens remembered. One that is forgotten has its whole burst again. */
 const MAX_TOKENS = 10_000;
 
@@ -40,7 +42,7 @@ export class RateLimit {
     if (type === "root") return;
     const now = this.#now();
     const wait = this.#earnedAt(id, now) - now - this.#lead;
-    if (wait > 0) throw new HttpError("rate_limited", { retryAfter: Math.ceil(wait / 1_000) });
+    if (wait > INEXACT) throw new HttpError("rate_limited", { retryAfter: Math.ceil(wait / 1_000) });
     this.#spend(id, 1);
   }
 
