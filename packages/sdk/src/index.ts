@@ -35,6 +35,7 @@ export {
   OverloadedError,
   PermissionDeniedError,
   ProtocolError,
+  RateLimitedError,
   RecordInactiveError,
   RecordOpenError,
   RecordProtectedError,

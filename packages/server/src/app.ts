@@ -5,6 +5,7 @@ import { Hono } from "hono";
 import { Authenticator } from "./auth/authenticator.js";
 import { RootDigest } from "./auth/root-digest.js";
 import { checkOptions } from "./check-options.js";
+import { Admission, type AdmissionOptions } from "./http/admission.js";
 import type { KeyAdministrator, Services, StoreKeyMaker } from "./http/call.js";
 import { corsHeaders, preflight } from "./http/cors.js";
 import {
@@ -18,6 +19,7 @@ import {
 import { MismatchLimit } from "./http/mismatch-limit.js";
 import { describeApi } from "./http/openapi.js";
 import { routingPath } from "./http/paths.js";
+import { RateLimit, type Rate } from "./http/rate-limit.js";
 import { ALWAYS_HEADERS } from "./http/reply.js";
 import { ROUTES } from "./http/routes.js";
 import type { Logger } from "./logger.js";
@@ -54,6 +56,10 @@ export interface AppDependencies {
   onAccess?: (event: AccessEvent) => void;
   /** The one origin whose pages may call the server; none by default. */
   corsOrigin?: string;
+  /** What is taken on at once. */
+  admission?: AdmissionOptions;
+  /** Requests of one token; not limited by default. */
+  rateLimit?: Rate;
 }
 
 const DEPENDENCY_NAMES = {
@@ -71,6 +77,8 @@ const DEPENDENCY_NAMES = {
   now: "optional",
   onAccess: "optional",
   corsOrigin: "optional",
+  admission: "optional",
+  rateLimit: "optional",
 } as const;
 
 /**
@@ -81,10 +89,12 @@ const DEPENDENCY_NAMES = {
 export function createApp(dependencies: AppDependencies): Hono<NodeEnv> {
   checkOptions<AppDependencies>("createApp", dependencies, DEPENDENCY_NAMES);
   const { records, directory, keys, keyAdministration, rootTokenDigest, purgeDestroyed } = dependencies;
-  const { logger, metrics, onAccess, corsOrigin } = dependencies;
+  const { logger, metrics, onAccess, corsOrigin, rateLimit } = dependencies;
   const now = dependencies.now ?? Date.now;
   const rootDigest = new RootDigest(rootTokenDigest, () => logger.warn({}, "the root token was replaced"));
   const authenticator = new Authenticator(directory, rootDigest, now, dependencies.noteTokenUse);
+  const admission = new Admission(dependencies.admission);
+  metrics?.watch(admission);
   const services: Services = {
     records,
     directory,
@@ -94,12 +104,13 @@ export function createApp(dependencies: AppDependencies): Hono<NodeEnv> {
     purgeDestroyed,
     scrub: dependencies.scrub ?? (() => Promise.resolve()),
     mismatches: new MismatchLimit(),
+    rateLimit: rateLimit === undefined ? null : new RateLimit(rateLimit),
     checkReady: createReadiness(dependencies.readinessChecks),
     forgetTokens: () => authenticator.forget(),
     openapi: JSON.stringify(describeApi(ROUTES)),
   };
   const headers = { ...ALWAYS_HEADERS, ...(corsOrigin !== undefined && corsHeaders(corsOrigin)) };
-  const pipeline: Pipeline = { authenticator, services, logger, metrics, onAccess, headers };
+  const pipeline: Pipeline = { authenticator, admission, services, logger, metrics, onAccess, headers };
 
   const app = new Hono<NodeEnv>({ getPath: (request, options) => routingPath(request, options?.env?.incoming) });
   for (const route of ROUTES) app.on(route.method, route.path, (context) => dispatch(context, route, pipeline));

@@ -20,6 +20,7 @@ import { StoreKeys } from "./envelope/store-keys.js";
 import { createExpiryPurge } from "./expiry-purge.js";
 import type { AccessEvent } from "./http/dispatch.js";
 import { createNodeServer } from "./http/node-server.js";
+import type { Rate } from "./http/rate-limit.js";
 import { KeyAdministration } from "./keys/key-administration.js";
 import { KeyKeeper } from "./keys/key-keeper.js";
 import { describeError, type Logger } from "./logger.js";
@@ -78,7 +79,17 @@ export interface ServerOptions {
   /** Serves `/metrics` on this port of 127.0.0.1; not at all by default. */
   metricsPort?: number;
   corsOrigin?: string;
+  /** 1,000 by default. */
   maxConnections?: number;
+  /**
+   * Requests worked on at once: so many reads, so many writes, so many of administration, and an eighth as many batches. 64 by
+   * default. Others wait for two seconds at most.
+   */
+  maxRequests?: number;
+  /** Bytes of memory for large bodies on their way in, and as many for large answers on their way out; 134,217,728 by default. */
+  bodyMemory?: number;
+  /** Requests of one token, in this process; not limited by default. */
+  rateLimit?: Rate;
   /** Silent by default. */
   logger?: Logger;
   /** Milliseconds since the epoch; the system's clock by default. */
@@ -123,6 +134,9 @@ const OPTION_NAMES = {
   metricsPort: "optional",
   corsOrigin: "optional",
   maxConnections: "optional",
+  maxRequests: "optional",
+  bodyMemory: "optional",
+  rateLimit: "optional",
   logger: "optional",
   now: "optional",
   expiryInterval: "optional",
@@ -206,6 +220,8 @@ async function run(
     ...(metrics && { metrics }),
     ...(options.onAccess && { onAccess: options.onAccess }),
     ...(options.corsOrigin !== undefined && { corsOrigin: options.corsOrigin }),
+    admission: { maxRequests: options.maxRequests, bodyMemory: options.bodyMemory },
+    ...(options.rateLimit && { rateLimit: options.rateLimit }),
   });
   // What was destroyed before the last stop may not have been purged to its end.
   purge.start();
@@ -216,6 +232,7 @@ async function run(
 
   const host = options.host ?? LOOPBACK;
   const server = createNodeServer(app, options.maxConnections ?? DEFAULT_MAX_CONNECTIONS);
+  if (metrics) server.on("drop", () => metrics.countDropped());
   const stop = async (listeners: Server[]) => {
     await Promise.all(listeners.map(closeListener));
     await Promise.all([purge.stop(), expiry.stop(), keeper.stop(), tokenUses.stop()]);

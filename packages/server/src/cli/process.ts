@@ -11,13 +11,20 @@ import type { LogLevel } from "./options.js";
 /** How long log lines may wait to be written together, in milliseconds. */
 const LOG_FLUSH_MILLISECONDS = 100;
 const LOG_BUFFER_BYTES = 4_096;
+/** Most that waits for a reader of the log that is slow, or has stopped: beyond, lines are left out. */
+const MAX_LOG_BYTES = 8_388_608;
 /** Terminals and npm deliver one Ctrl-C more than once: what comes this soon after the first is no second wish. */
 const REPEAT_MILLISECONDS = 1_000;
 const FORCED_EXIT = 130;
 
 /** JSON lines to a file descriptor: 1 is stdout, 2 is stderr. */
 export function createLogger(level: LogLevel, fileDescriptor: 1 | 2): Logger {
-  const file = destination({ dest: fileDescriptor, sync: false, minLength: LOG_BUFFER_BYTES });
+  const file = destination({
+    dest: fileDescriptor,
+    sync: false,
+    minLength: LOG_BUFFER_BYTES,
+    maxLength: MAX_LOG_BYTES,
+  });
   let timer: NodeJS.Timeout | undefined;
   // Not the file's own periodic flush, which writes zero bytes ten times a second when nothing is logged.
   const flushLater = () => {
@@ -31,7 +38,15 @@ export function createLogger(level: LogLevel, fileDescriptor: 1 | 2): Logger {
     },
     flush: (done: () => void) => file.flush(done),
   };
-  return pino({ level, base: null }, stream);
+  const logger = pino({ level, base: null }, stream);
+  let missing = 0;
+  file.on("drop", () => missing++);
+  file.on("drain", () => {
+    if (missing === 0) return;
+    logger.warn({ lines: missing }, "log lines are missing here: they were written faster than they were read");
+    missing = 0;
+  });
+  return logger;
 }
 
 /**

@@ -15,6 +15,7 @@ import type { NodeEnv } from "./dispatch.js";
 import { errorReply } from "./failures.js";
 import { HttpError } from "./http-error.js";
 import { ALWAYS_HEADERS } from "./reply.js";
+import { closeAfterAnswer, isSurplus, limitConnections } from "./surplus.js";
 
 /** How long a client may take, in milliseconds. */
 export interface TimeLimits {
@@ -26,6 +27,8 @@ export interface TimeLimits {
 
 const TIME_LIMITS: TimeLimits = { request: 30_000, inactivity: 60_000 };
 const HEADERS_MILLISECONDS = 10_000;
+/** Of the request line and all headers together. */
+const MAX_HEADER_BYTES = 16_384;
 const KEEP_ALIVE_MILLISECONDS = 30_000;
 /** How often Node looks for requests past the limits above. */
 const CHECK_MILLISECONDS = 1_000;
@@ -53,7 +56,7 @@ export function createNodeServer(app: Hono<NodeEnv>, maxConnections: number, lim
   const listener = getRequestListener(app.fetch, { errorHandler: refuseRequest });
   const options = {
     IncomingMessage: SoleMessage,
-
+    maxHeaderSize: MAX_HEADER_BYTES,
     headersTimeout: Math.min(HEADERS_MILLISECONDS, limits.request),
     requestTimeout: limits.request,
     keepAliveTimeout: KEEP_ALIVE_MILLISECONDS,
@@ -68,11 +71,12 @@ export function createNodeServer(app: Hono<NodeEnv>, maxConnections: number, lim
     }
     outstanding.set(socket, outgoing);
     outgoing.once("close", () => outstanding.delete(socket));
+    if (isSurplus(socket)) closeAfterAnswer(incoming, outgoing);
     // The listener answers what it catches; its promise never rejects.
     void listener(incoming, outgoing);
   });
   server.timeout = limits.inactivity;
-  server.maxConnections = maxConnections;
+  limitConnections(server, maxConnections);
   server.on("clientError", refuseClient);
   return server;
 }

@@ -14,8 +14,11 @@ import type { Schema } from "./schema.js";
  */
 export type Isolation = "serializable" | "read committed";
 
-/** Why trying again may help: another transaction came in the way, or the connection was lost. */
-export type Retry = "conflict" | "away";
+/**
+ * Why trying again may help: another transaction came in the way, the connection was lost, or another process has the database
+ * to itself.
+ */
+export type Retry = "conflict" | "away" | "busy";
 
 export interface SqlEngine {
   /** Runs single statements; each sees everything that was committed before it, and nothing that was not. */
