@@ -129,6 +129,7 @@ test("a token deleted elsewhere is refused a second after it was last looked for
   await sleep(1_010);
   expect(await authenticate(token.text)).toBeNull();
 
+  await sleep(1_010);
   const slow = vi.spyOn(directory, "findToken").mockImplementationOnce(async () => {
     await sleep(1_010);
     return row;

@@ -393,7 +393,7 @@ describe.runIf(cluster !== null)("start", () => {
     const databases = await Promise.all([1, 2, 3, 4].map(() => openPostgres(url)));
     for (const database of databases) await database.check();
     const rows = await cluster?.query("select name from kysely_migration", url);
-    expect(rows).toHaveLength(4);
+    expect(new Set(rows?.map(({ name }) => name)).size).toBe(rows?.length);
     await Promise.all(databases.map((database) => database.close()));
     await drop(url);
   });
