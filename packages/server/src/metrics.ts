@@ -16,6 +16,8 @@ export interface Metrics {
   observeKeyProvider: ObserveKeyProvider;
   /** How many store keys are not under the current master key, and how many stores are being re-encrypted. */
   setKeyWork: (outdatedWraps: number, reencryptions: number) => void;
+  /** All values, for another process to make one text of them and of others. */
+  snapshot(): Promise<object[]>;
   /** The text that Prometheus scrapes. */
   render(): Promise<string>;
 }
@@ -43,11 +45,14 @@ export function createMetrics(): Metrics {
   const outdated = new Gauge({
     name: "tacenda_outdated_key_wraps",
     help: "Store keys that are not yet wrapped under the current master key",
+    // Every process tells what it has seen in the one database.
+    aggregator: "max",
     registers: [registry],
   });
   const reencrypting = new Gauge({
     name: "tacenda_reencryptions",
     help: "Stores whose records are being encrypted under a newer data key",
+    aggregator: "max",
     registers: [registry],
   });
   return {
@@ -58,12 +63,13 @@ export function createMetrics(): Metrics {
       reencrypting.set(reencryptions);
     },
     observe: (route, method, status, seconds) => durations.observe({ route, method, status }, seconds),
+    snapshot: () => registry.getMetricsAsJSON(),
     render: () => registry.metrics(),
   };
 }
 
 /** Answers `GET /metrics` and nothing else; for a listener of its own, because it needs no token. */
-export function createMetricsServer(metrics: Metrics): Server {
+export function createMetricsServer(metrics: Pick<Metrics, "render">): Server {
   return createServer((request, response) => {
     if (request.method !== "GET" || request.url !== "/metrics") {
       response.writeHead(404).end();

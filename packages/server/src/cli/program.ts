@@ -21,11 +21,12 @@ import {
   databaseUrlOption,
   keyProviderOption,
   keyringOption,
-  type ServeFlags,
+  workersOption,
 } from "./options.js";
 import { restore, type RestoreFlags } from "./restore.js";
 import { serve } from "./serve.js";
 import { verify, type VerifyFlags } from "./verify.js";
+import type { WorkersFlags } from "./workers.js";
 
 /** Bad flags or values. */
 const USAGE_EXIT = 2;
@@ -72,7 +73,7 @@ function createProgram(environment: NodeJS.ProcessEnv, exitWith: (code: number) 
     .addHelpText("after", ROOT_TOKEN_HELP)
     // Whatever is no command comes here, for this is the default one.
     .allowExcessArguments()
-    .action((flags: ServeFlags, command: Command) => {
+    .action((flags: WorkersFlags, command: Command) => {
       const [word] = command.args;
       if (word !== undefined) program.error(`error: unknown command '${word}': the commands are ${names(program)}`);
       return serve(flags, rootToken);
@@ -86,7 +87,7 @@ function createProgram(environment: NodeJS.ProcessEnv, exitWith: (code: number) 
     .action((flags: DevFlags) => dev(flags, rootToken));
   addBackupCommands(program, exitWith);
   addKeysCommand(program, environment);
-  addServeFlags(serveCommand, "info");
+  addServeFlags(serveCommand, "info").addOption(workersOption());
   addServeFlags(devCommand, "warn");
   program.addHelpText(
     "after",
