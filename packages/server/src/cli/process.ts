@@ -11,16 +11,17 @@ import type { LogLevel } from "./options.js";
 /** How long log lines may wait to be written together, in milliseconds. */
 const LOG_FLUSH_MILLISECONDS = 100;
 const LOG_BUFFER_BYTES = 4_096;
+/** What Linux writes to a pipe in one piece. */
+const PIPE_BYTES = 4_096;
 /** Terminals and npm deliver one Ctrl-C more than once: what comes this soon after the first is no second wish. */
 const REPEAT_MILLISECONDS = 1_000;
 const FORCED_EXIT = 130;
 
-/**
- * JSON lines to a file descriptor: 1 is stdout, 2 is stderr. `base` is in every line. What is written at once is whole lines, and no
- * more than a pipe takes at once, so that processes can share one.
- */
+/** JSON lines to a file descriptor: 1 is stdout, 2 is stderr. With `base` they say which of the processes that share it wrote them. */
 export function createLogger(level: LogLevel, fileDescriptor: 1 | 2, base: { pid: number } | null = null): Logger {
-  const buffer = { minLength: LOG_BUFFER_BYTES, maxWrite: LOG_BUFFER_BYTES };
+  // Whole lines, and no more of them than a pipe takes at once, or they would come between the lines of others.
+  const buffer =
+    base === null ? { minLength: LOG_BUFFER_BYTES } : { minLength: LOG_BUFFER_BYTES / 2, maxWrite: PIPE_BYTES };
   const file = destination({ dest: fileDescriptor, sync: false, ...buffer });
   let timer: NodeJS.Timeout | undefined;
   // Not the file's own periodic flush, which writes zero bytes ten times a second when nothing is logged.

@@ -6,6 +6,7 @@
 import cluster, { type Worker } from "node:cluster";
 import { setTimeout as sleep } from "node:timers/promises";
 
+import { describeError } from "../logger.js";
 import { createMetricsServer } from "../metrics.js";
 import { LOOPBACK, closeListener, listen, portOf } from "../server.js";
 import { InvalidOptionError, StartupError } from "../startup-error.js";
@@ -50,6 +51,9 @@ export async function runWorkers(flags: WorkersFlags): Promise<void> {
     }
     await workers.keep();
     logger.info({}, "stopped");
+  } catch (error) {
+    logger.debug({ error: describeError(error) }, "failed");
+    throw error;
   } finally {
     await closeListener(metricsServer);
     await new Promise<void>((resolve) => logger.flush(() => resolve()));
@@ -66,7 +70,6 @@ interface End {
 }
 
 interface Run {
-  worker: Worker;
   /** Whether it came to listen, before it ended. */
   listening: Promise<boolean>;
   ended: Promise<End>;
@@ -196,7 +199,7 @@ class Workers {
         resolve(true);
       });
     });
-    return { worker, listening, ended };
+    return { listening, ended };
   }
 }
 
