@@ -36,7 +36,7 @@ export const WRONG_KEY_UNVERIFIED: readonly Edit[] = [
 export const RETIRED_IN_USE: Edit = { find: 'if (used !== void 0) return "in_use";', replace: "" };
 
 /** No bug: the next server need not wait long for the lease of a killed one, so that kills find it at work again. */
-export const SHORT_LEASE: Edit = { find: "LEASE_MILLISECONDS3 = 15e3", replace: "LEASE_MILLISECONDS3 = 200" };
+export const SHORT_LEASE: Edit = { find: "LEASE_MILLISECONDS = 15e3", replace: "LEASE_MILLISECONDS = 200" };
 
 /** The keyring is opened for writing, which empties it, and not replaced as a whole. */
 export const KEYRING_IN_PLACE: Edit = {
@@ -136,4 +136,13 @@ export const COMMITS_GIVEN_UP: Edit = {
 export const REPLAY_UNCONFIRMED: Edit = {
   find: "return (await records.commit(asTheyAre)).applied;",
   replace: "return true;",
+};
+
+/** What a server has found out about a token it believes for long. */
+export const TOKENS_BELIEVED: Edit = { find: "CACHE_MILLISECONDS = 1e3", replace: "CACHE_MILLISECONDS = 6e5" };
+
+/** A server does not ask what others have destroyed. */
+export const DESTRUCTIONS_UNSEEN: Edit = {
+  find: "destructions: new Destructions(() => directory.destructions()),",
+  replace: "",
 };

@@ -31,6 +31,8 @@ export interface Metrics {
   countShed(): void;
   /** Counts a connection that was dropped without an answer. */
   countDropped(): void;
+  /** All values, for another process to make one text of them and of others. */
+  snapshot(): Promise<object[]>;
   /** The text that Prometheus scrapes. */
   render(): Promise<string>;
 }
@@ -60,11 +62,14 @@ export function createMetrics(): Metrics {
   const outdated = new Gauge({
     name: "tacenda_outdated_key_wraps",
     help: "Store keys that are not yet wrapped under the current master key",
+    // Every process tells what it has seen in the one database.
+    aggregator: "max",
     registers: [registry],
   });
   const reencrypting = new Gauge({
     name: "tacenda_reencryptions",
     help: "Stores whose records are being encrypted under a newer data key",
+    aggregator: "max",
     registers: [registry],
   });
   let load: Load = { working: 0, waiting: 0, bytes: 0 };
@@ -92,6 +97,7 @@ export function createMetrics(): Metrics {
       reencrypting.set(reencryptions);
     },
     observe: (route, method, status, seconds) => durations.observe({ route, method, status }, seconds),
+    snapshot: () => registry.getMetricsAsJSON(),
     render: () => registry.metrics(),
   };
 }
@@ -102,7 +108,7 @@ function addGauge(registry: Registry, name: string, help: string, read: () => nu
 }
 
 /** Answers `GET /metrics` and nothing else; for a listener of its own, because it needs no token. */
-export function createMetricsServer(metrics: Metrics): Server {
+export function createMetricsServer(metrics: Pick<Metrics, "render">): Server {
   const server = createServer((request, response) => {
     if (request.method !== "GET" || request.url !== "/metrics") {
       response.writeHead(404).end();

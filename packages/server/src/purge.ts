@@ -27,6 +27,7 @@ export interface Purge {
 export function createPurge(maintenance: MaintenanceStore, logger: Logger): Purge {
   const lease = new Lease(maintenance, LEASE);
   let stopped = false;
+  const isStopped = () => stopped;
   let wanted = false;
   let work: Promise<void> | null = null;
   let timer: NodeJS.Timeout | undefined;
@@ -34,17 +35,17 @@ export function createPurge(maintenance: MaintenanceStore, logger: Logger): Purg
   /** Purges what there is. Milliseconds until the next look. */
   const look = async (): Promise<number> => {
     const wait = await untilDue();
-    if (wait > 0 || stopped) return wait;
+    if (wait > 0 || isStopped()) return wait;
     if (!(await lease.take())) return BUSY_MILLISECONDS;
     try {
-      while (!stopped && (await lease.holds()) && (await maintenance.purgeDestroyed(STEP_ROWS, STEP_BYTES)) > 0) {
+      while (!isStopped() && (await lease.holds()) && (await maintenance.purgeDestroyed(STEP_ROWS, STEP_BYTES)) > 0) {
         await setImmediate();
       }
       await maintenance.scrub();
     } finally {
       await lease.release();
     }
-    return stopped ? INTERVAL : Math.max(await untilDue(), BUSY_MILLISECONDS);
+    return isStopped() ? INTERVAL : Math.max(await untilDue(), BUSY_MILLISECONDS);
   };
   const run = async () => {
     clearTimeout(timer);

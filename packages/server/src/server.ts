@@ -33,7 +33,7 @@ import type { Database } from "./storage/database.js";
 import type { Directory } from "./storage/directory.js";
 
 export const DEFAULT_MAX_CONNECTIONS = 1_000;
-const LOOPBACK = "127.0.0.1";
+export const LOOPBACK = "127.0.0.1";
 const EXPIRY_MILLISECONDS = 60_000;
 const KEY_MILLISECONDS = 60_000;
 const TOKEN_USE_MILLISECONDS = 60_000;
@@ -152,10 +152,14 @@ const OPTION_NAMES = {
  * @throws {StartupError} or what openDataDirectory throws; nothing is left open then.
  */
 export async function startServer(options: ServerOptions): Promise<RunningServer> {
+  return await startServerWith(options, options.metricsPort === undefined ? undefined : createMetrics());
+}
+
+/** The same with metrics that may be served elsewhere. @throws as startServer does */
+export async function startServerWith(options: ServerOptions, metrics: Metrics | undefined): Promise<RunningServer> {
   checkOptions<ServerOptions>("startServer", options, OPTION_NAMES);
   const { dataDir, databaseUrl, databaseConnections, keyringFile, keyProviders, logger = SILENT } = options;
   const rootDigest = options.rootToken === undefined ? null : givenRootDigest(options.rootToken);
-  const metrics = options.metricsPort === undefined ? undefined : createMetrics();
   const guard = { observe: metrics?.observeKeyProvider };
   const database = { databaseUrl, databaseConnections };
   const data = await openDataDirectory(dataDir, { ...database, keyringFile, keyProviders, guard, logger });
@@ -238,7 +242,7 @@ async function run(
     await Promise.all([purge.stop(), expiry.stop(), keeper.stop(), tokenUses.stop()]);
   };
   const listeners: Server[] = [server];
-  const metricsServer = metrics && createMetricsServer(metrics);
+  const metricsServer = metrics && options.metricsPort !== undefined ? createMetricsServer(metrics) : undefined;
   if (metricsServer) listeners.push(metricsServer);
   try {
     await listen(server, host, options.port ?? 4200, "--port or --host");
@@ -287,7 +291,7 @@ async function writeRootToken(dataDir: string, token: string, logger: Logger): P
 }
 
 /** `flags`: what to change when it cannot listen there. */
-async function listen(server: Server, host: string, port: number, flags: string): Promise<void> {
+export async function listen(server: Server, host: string, port: number, flags: string): Promise<void> {
   server.listen(port, host);
   try {
     await once(server, "listening");
@@ -297,11 +301,11 @@ async function listen(server: Server, host: string, port: number, flags: string)
   }
 }
 
-function portOf(server: Server): number {
+export function portOf(server: Server): number {
   return (server.address() as AddressInfo).port;
 }
 
-async function closeListener(server: Server): Promise<void> {
+export async function closeListener(server: Server): Promise<void> {
   if (!server.listening) return;
   const closed = once(server, "close");
   server.close();

@@ -65,6 +65,17 @@ export function keyProviderOption(): Option {
     .argParser(several);
 }
 
+/** How many processes. */
+export function workersOption(): Option {
+  return new Option(
+    "--workers <number>",
+    "processes that serve the port together, on a PostgreSQL database; limits are per process, connections to the database too",
+  )
+    .env("TACENDA_WORKERS")
+    .default(1)
+    .argParser(integer(1, 256));
+}
+
 /** Adds the flags that `serve` and `dev` share. */
 export function addServeFlags(command: Command, defaultLogLevel: LogLevel): Command {
   return addKeyFlags(command)
@@ -78,7 +89,7 @@ export function addServeFlags(command: Command, defaultLogLevel: LogLevel): Comm
     .addOption(dataDirOption())
     .addOption(databaseUrlOption())
     .addOption(
-      new Option("--database-connections <number>", "connections to that database at once (default: 10)")
+      new Option("--database-connections <number>", "connections to that database at once, per process (default: 10)")
         .env("TACENDA_DATABASE_CONNECTIONS")
         .argParser(integer(1, 1_000)),
     )
@@ -95,7 +106,7 @@ export function addServeFlags(command: Command, defaultLogLevel: LogLevel): Comm
         .argParser(origin),
     )
     .addOption(
-      new Option("--max-connections <number>", "connections at once")
+      new Option("--max-connections <number>", "connections at once, per process")
         .env("TACENDA_MAX_CONNECTIONS")
         .default(DEFAULT_MAX_CONNECTIONS)
         .argParser(integer(1, 1_000_000)),

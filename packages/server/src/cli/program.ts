@@ -23,13 +23,14 @@ import {
   databaseUrlOption,
   keyProviderOption,
   keyringOption,
-  type ServeFlags,
+  workersOption,
 } from "./options.js";
 import { resetRootToken, type ResetFlags } from "./reset-root-token.js";
 import { restore, type RestoreFlags } from "./restore.js";
 import { readSecretFiles } from "./secret-files.js";
 import { serve } from "./serve.js";
 import { verify, type VerifyFlags } from "./verify.js";
+import type { WorkersFlags } from "./workers.js";
 
 /** Bad flags or values. */
 const USAGE_EXIT = 2;
@@ -80,7 +81,7 @@ function createProgram(environment: NodeJS.ProcessEnv, exitWith: (code: number) 
     .addHelpText("after", ROOT_TOKEN_HELP)
     // Whatever is no command comes here, for this is the default one.
     .allowExcessArguments()
-    .action((flags: ServeFlags, command: Command) => {
+    .action((flags: WorkersFlags, command: Command) => {
       const [word] = command.args;
       if (word !== undefined) program.error(`error: unknown command '${word}': the commands are ${names(program)}`);
       return serve(flags, rootToken);
@@ -105,7 +106,7 @@ function createProgram(environment: NodeJS.ProcessEnv, exitWith: (code: number) 
       "write it to this file, mode 0600 (default: show it on the terminal; without one, root-token in the data directory)",
     )
     .action((flags: ResetFlags) => resetRootToken(flags, rootToken));
-  addServeFlags(serveCommand, "info");
+  addServeFlags(serveCommand, "info").addOption(workersOption());
   addServeFlags(devCommand, "warn");
   program.addHelpText(
     "after",

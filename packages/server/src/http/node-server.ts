@@ -77,6 +77,8 @@ export function createNodeServer(app: Hono<NodeEnv>, maxConnections: number, lim
   });
   server.timeout = limits.inactivity;
   limitConnections(server, maxConnections);
+  // Among several processes on a port a connection beyond the limit would be handed on and on (Node's types lack it).
+  Object.assign(server, { dropMaxConnection: true });
   server.on("clientError", refuseClient);
   return server;
 }
