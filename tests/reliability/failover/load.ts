@@ -35,8 +35,9 @@ export class FailoverLoad {
   /** When each write was acknowledged, by server; milliseconds of this process's clock. */
   readonly acknowledged: number[][];
   readonly read: number[][];
-  /** Calls that failed with an error of the SDK that says that a retry makes sense, by its code. */
+  /** Calls that failed with an error of the SDK that says that a retry makes sense, by its code; of them, writes that may have happened. */
   readonly retryable = new Map<string, number>();
+  maybe = 0;
   /** Everything that must not be: other errors, and values that are older than they may be, or nobody's. */
   readonly faults: string[] = [];
   /** Longest exchange, and longest look at readiness, in milliseconds: of one request, not of a call with its repetitions. */
@@ -60,10 +61,6 @@ export class FailoverLoad {
       ...Array.from({ length: READERS }, () => this.#keepReading(place, server)),
       this.#keepAsking(place, server),
     ]);
-  }
-
-  get calls(): number {
-    return [...this.acknowledged, ...this.read].reduce((sum, times) => sum + times.length, 0);
   }
 
   async stop(): Promise<void> {
@@ -127,9 +124,10 @@ export class FailoverLoad {
   async #keepAsking({ url }: Place, server: number): Promise<void> {
     while (!this.#stop.signal.aborted) {
       const begun = performance.now();
-      const { status } = await fetch(`${url}/readyz`);
+      const answer = await fetch(`${url}/readyz`).catch(() => null);
       const at = performance.now();
-      this.readiness[server]?.push({ at, status });
+      if (answer === null) this.faults.push(`server ${server} cannot be reached`);
+      else this.readiness[server]?.push({ at, status: answer.status });
       this.slowest.readiness = Math.max(this.slowest.readiness, at - begun);
       await sleep(PROBE_PAUSE);
     }
@@ -142,13 +140,18 @@ export class FailoverLoad {
     } catch (error) {
       if (TacendaError.is(error) && error.retryable) {
         this.retryable.set(error.code, (this.retryable.get(error.code) ?? 0) + 1);
+        if (what.startsWith("writing") && mayHaveHappened(error)) this.maybe++;
       } else {
-        this.faults.push(`${what}: ${String(error)} ${String((error as Error).cause ?? "")}`);
+        this.faults.push(`${what}: ${String(error)}`);
       }
       await sleep(RETRY_PAUSE);
       return null;
     }
   }
+}
+
+function mayHaveHappened(error: TacendaError): boolean {
+  return TacendaError.is(error, "outcome_unknown") || ("mayHaveHappened" in error && error.mayHaveHappened === true);
 }
 
 /** The longest time in milliseconds without an event, from `begin` to `end`. */

@@ -66,6 +66,7 @@ export class PatroniCluster {
   readonly #folder: string;
   readonly #keeper: ChildProcess;
   readonly nodes: readonly [Node, Node];
+  #standby: Member["role"] = "sync_standby";
 
   private constructor(folder: string, keeper: ChildProcess, nodes: readonly [Node, Node]) {
     this.#folder = folder;
@@ -153,18 +154,15 @@ export class PatroniCluster {
     return [];
   }
 
-  /** Waits until one node leads and the other is the standby that commits wait for (any standby, where they wait for none). */
-  async settled({ standby = "sync_standby" }: { standby?: Member["role"] } = {}): Promise<{
-    leader: Node;
-    standby: Node;
-  }> {
+  /** Waits until one node leads and the other is its standby: where commits wait for standbys, one that they wait for. */
+  async settled(): Promise<{ leader: Node; standby: Node }> {
     return await this.until("a leader and a standby", async () => {
       const members = await this.members();
       const find = (role: string, states: readonly string[]) =>
         this.nodes.find(({ name }) =>
           members.some((one) => one.name === name && one.role === role && states.includes(one.state)),
         );
-      const [leader, other] = [find("leader", ["running"]), find(standby, ["streaming", "running"])];
+      const [leader, other] = [find("leader", ["running"]), find(this.#standby, ["streaming", "running"])];
       return leader !== undefined && other !== undefined ? { leader, standby: other } : null;
     });
   }
@@ -189,6 +187,15 @@ export class PatroniCluster {
     this.#spawn("/usr/bin/patroni", folder, ["patroni.yml"]);
   }
 
+  /** The leader sends nothing more to its standby, and does not notice. */
+  async holdReplication(leader: Node): Promise<void> {
+    const senders = await this.query<{ pid: number }>(leader, "select pid from pg_stat_replication");
+    signal(
+      senders.map(({ pid }) => pid),
+      "SIGSTOP",
+    );
+  }
+
   /** Everything on the node stands still: nobody hears of it, no connection ends. */
   freeze({ folder }: Node): void {
     signal(processesIn(folder), "SIGSTOP");
@@ -210,13 +217,13 @@ export class PatroniCluster {
   }
 
   /** Changes Patroni's settings for both nodes. */
-  async configure(change: object): Promise<void> {
+  async configure(change: { synchronous_mode?: boolean; [name: string]: unknown }): Promise<void> {
     const { leader } = await this.settled();
-    const answer = await fetch(`http://127.0.0.1:${leader.api}/config`, {
-      method: "PATCH",
-      body: JSON.stringify(change),
-    });
+    const body = JSON.stringify(change);
+    const answer = await fetch(`http://127.0.0.1:${leader.api}/config`, { method: "PATCH", body });
     if (!answer.ok) throw new Error(`Patroni refuses its settings: ${answer.status}`);
+    if (change.synchronous_mode === false) this.#standby = "replica";
+    await this.settled();
   }
 
   /** Ends everything and removes it; what is left when this process is killed, its keeper ends. */

@@ -51,9 +51,9 @@ export class PostgresPool {
     this.#next();
   }
 
-  /** Of a server that takes no writes any more, or does not answer: connections to it that are idle now are not used again. */
+  /** Closes the connections that are idle: their server takes no writes any more, or does not answer. */
   forgetIdle(): void {
-    for (const session of this.#idle) session.isBroken = true;
+    for (const session of this.#idle.splice(0)) void this.#drop(session);
   }
 
   /** Closes those that are idle, and breaks the others off. */

@@ -168,7 +168,7 @@ export class WriteQueue {
       if (retry === null || isOver || conflicts === CONFLICTS) {
         // What one of them runs into need not be in the way of the others.
         if (retry === "conflict" && group.length > 1 && !isOver) for (const job of group) await this.#runGroup([job]);
-        else for (const job of group) job.reject(error);
+        else for (const job of group) job.reject(isOver && retry !== null ? tooLate(error) : error);
         return;
       }
       await pause(count);
@@ -202,6 +202,11 @@ export class WriteQueue {
       return { error: this.#engine.toStorageError(error, committing), retry };
     }
   }
+}
+
+/** What comes in the way of a write for as long as that need not be a fault, whatever the database calls it. */
+function tooLate(error: StorageError): StorageError {
+  return new StorageBusyError("The database is busy or away. Nothing was written. Try again.", { cause: error.cause });
 }
 
 /** After which no further attempt begins, by the process's own clock. */
