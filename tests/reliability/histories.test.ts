@@ -18,12 +18,14 @@ import {
   UNKNOWN_IS_REFUSED,
 } from "./seeded-bugs.ts";
 
-const HISTORIES = Number(process.env.TACENDA_HISTORIES ?? 24);
+const HISTORIES = Number(process.env.TACENDA_HISTORIES ?? 20);
 
-/** In an order in which also the first few are of every sort. */
-const EVERYTHING: readonly Disturbance[] = [...DATABASE_RESTARTS, ...CONNECTION_CUTS].flatMap((disturbance, index) =>
-  index % 2 === 0 ? [SERVER_KILL, disturbance] : [disturbance],
-);
+/** In an order in which the first few are of every sort. */
+const EVERYTHING: readonly Disturbance[] = CONNECTION_CUTS.flatMap((cut, index) => [
+  SERVER_KILL,
+  cut,
+  ...DATABASE_RESTARTS.slice(index, index + 1),
+]);
 
 const ON_SQLITE = { database: "SQLite", servers: 1, disturbances: [SERVER_KILL] } as const;
 const ON_POSTGRES = { database: "PostgreSQL", servers: 2, disturbances: EVERYTHING } as const;
@@ -47,7 +49,8 @@ describe("what sixteen clients are told", () => {
       ...{ trials: histories, unit: "histories", losses: losses.length, violations: violations.length },
     });
     expect([...losses, ...violations]).toEqual([]);
-    expect(open).toBeGreaterThan(0);
+    // Some of those clients give up before they are answered.
+    if (game.by === "HTTP") expect(open).toBeGreaterThan(0);
   });
 
   const bugs: [
