@@ -80,7 +80,7 @@ describe(`PostgreSQL fails under ${WRITERS} writers on ${SERVERS} servers`, () =
     const violations = faults.length - losses;
     reportTrials({ id: "R6", test: name, database: "PostgreSQL", trials, unit: "failures", losses, violations });
     expect(faults).toEqual([]);
-    expect(acknowledged).toBeGreaterThan(trials * WRITERS);
+    expect(acknowledged).toBeGreaterThan(trials);
   });
 
   test.each<readonly [bug: string, edits: readonly Edit[], fault: string]>([

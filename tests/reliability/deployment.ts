@@ -18,13 +18,16 @@ const MAX_VERSIONS = 1_000;
 /** Milliseconds in which a server must be of use again after anything. */
 const PATIENCE = 60_000;
 
+/** Nobody listens there, and it is none of the ports that `fetch` refuses by itself. */
+const NOWHERE = "http://127.0.0.1:2";
+
 /** One server, whose URL is another one after each start. */
 export class SupervisedServer {
   readonly link: DatabaseLink | null;
   readonly #start: () => Promise<ServerProcess>;
   readonly #faults: string[];
   #process: ServerProcess | null = null;
-  url = "";
+  url = NOWHERE;
 
   constructor(start: () => Promise<ServerProcess>, link: DatabaseLink | null, faults: string[]) {
     this.#start = start;
@@ -55,6 +58,8 @@ export class SupervisedServer {
     const ending = this.#process;
     this.#process = null;
     await ending?.end(signal);
+    // Its port may be somebody else's by now.
+    this.url = NOWHERE;
   }
 }
 
@@ -131,7 +136,7 @@ export function storeBy(
   secret: string,
   options: Omit<TacendaOptions, "secret"> = {},
 ): Store {
-  return new Tacenda({ url: "http://127.0.0.1:1", token: ROOT_TOKEN, fetch, ...options }).getStore(STORE, {
+  return new Tacenda({ url: NOWHERE, token: ROOT_TOKEN, fetch, ...options }).getStore(STORE, {
     secret,
     stretch: "store",
   });

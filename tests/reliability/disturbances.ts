@@ -11,6 +11,8 @@ import { endSessions, killBackend, restart } from "./postmaster.ts";
 const LONGEST_ABSENCE = 400;
 /** For which COMMITs are cut, and for which a network is silent. */
 const LONGEST_DISTURBANCE = 700;
+/** Of 50 ms each, for something to be disturbed. */
+const MOST_WAITS = 200;
 /** After which a server itself gives up a connection on which no answer comes, and a little more. */
 const WHOLE_SILENCE = 23_000;
 
@@ -24,44 +26,56 @@ const databaseOf = ({ database }: Deployment) => {
   if (database === null) throw new Error("SQLite has no server that could end.");
   return database;
 };
-const aWhile = () => sleep(randomInt(100, LONGEST_DISTURBANCE));
 
 const restarting = (name: string, signal: Parameters<typeof restart>[1]): Disturbance => ({
   name,
   run: (deployment) => restart(databaseOf(deployment).cluster, signal, randomInt(LONGEST_ABSENCE)),
 });
 
-/** @throws {Error} when `meddle` has met nothing that it could disturb. */
-const onLinks = (name: string, meddle: (links: readonly DatabaseLink[]) => Promise<void>): Disturbance => ({
+/** `begin` is at work for a while, and until it has met something that it could disturb. @throws {Error} when that does not come. */
+const onLinks = (
+  name: string,
+  begin: (links: readonly DatabaseLink[]) => () => void,
+  wait: () => Promise<unknown> = () => sleep(randomInt(100, LONGEST_DISTURBANCE)),
+): Disturbance => ({
   name,
   async run({ servers }) {
     const links = servers.flatMap(({ link }) => link ?? []);
     const hits = () => links.reduce((sum, link) => sum + link.hits, 0);
     const before = hits();
-    await meddle(links);
-    if (hits() === before) throw new Error(`There was nothing to disturb: ${name}.`);
+    const end = begin(links);
+    await wait();
+    for (let waits = 0; hits() === before; waits++) {
+      if (waits === MOST_WAITS) throw new Error(`There was nothing to disturb: ${name}.`);
+      await sleep(50);
+    }
+    end();
   },
 });
 
 const cuttingCommits = (name: string, when: "before" | "after"): Disturbance =>
-  onLinks(name, async (links) => {
+  onLinks(name, (links) => {
     for (const link of links) link.cutCommits(when);
-    await aWhile();
-    for (const link of links) link.cutCommits(null);
+    return () => {
+      for (const link of links) link.cutCommits(null);
+    };
   });
 
 const silencing = (
   name: string,
   what: "everything" | "answers",
   how: "delivered" | "lost",
-  wait: () => Promise<unknown> = aWhile,
+  wait?: () => Promise<unknown>,
 ): Disturbance =>
-  onLinks(name, async (links) => {
-    const link = anyOf(links);
-    link.silence(what);
-    await wait();
-    link.endSilence(how);
-  });
+  onLinks(
+    name,
+    (links) => {
+      const link = anyOf(links);
+      link.silence(what);
+      return () => link.endSilence(how);
+    },
+    wait,
+  );
 
 /** kill -9 of one server, which is started again while the others go on. */
 export const SERVER_KILL: Disturbance = {
@@ -94,11 +108,9 @@ export const CONNECTION_CUTS: readonly Disturbance[] = [
     name: "all sessions terminated",
     run: (deployment) => endSessions(databaseOf(deployment).cluster, databaseOf(deployment).url),
   },
-  onLinks("resets at random moments", async (links) => {
-    for (let count = 0; count < 10; count++) {
-      anyOf(links).reset();
-      await sleep(randomInt(60));
-    }
+  onLinks("resets at random moments", (links) => {
+    const timer = setInterval(() => anyOf(links).reset(), 40);
+    return () => clearInterval(timer);
   }),
   silencing("a silence, then all arrives", "everything", "delivered"),
   silencing("a silence, then a reset", "everything", "lost"),

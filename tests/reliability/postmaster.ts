@@ -38,23 +38,31 @@ export async function restart(cluster: Cluster, signal: EndingSignal, pause: num
 
 /** Kills one process that serves a connection to this database. The postmaster then ends all others and recovers. */
 export async function killBackend(cluster: Cluster, databaseUrl: string): Promise<void> {
-  const backends = await cluster.query<{ pid: number }>(
-    "select pid from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid() order by random()",
-    databaseUrl,
-  );
-  const [backend] = backends;
+  let backend: number | undefined;
+  await until(async () => {
+    backend = (await sessions(cluster, databaseUrl, "pid"))[0];
+    return backend !== undefined;
+  });
   if (backend === undefined) return;
-  process.kill(backend.pid, "SIGKILL");
-  await until(() => !isAlive(backend.pid));
+  const pid = backend;
+  process.kill(pid, "SIGKILL");
+  await until(() => !isAlive(pid));
   await untilItAnswers(cluster);
 }
 
-/** Ends all sessions on this database. */
+/** Ends all sessions on this database, and waits until there was one. */
 export async function endSessions(cluster: Cluster, databaseUrl: string): Promise<void> {
-  await cluster.query(
-    "select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid()",
+  await until(async () => (await sessions(cluster, databaseUrl, "pid, pg_terminate_backend(pid)")).length > 0);
+}
+
+/** Process ids of the sessions on this database, in any order. */
+async function sessions(cluster: Cluster, databaseUrl: string, columns: string): Promise<number[]> {
+  const others = "datname = current_database() and pid <> pg_backend_pid() order by random()";
+  const rows = await cluster.query<{ pid: number }>(
+    `select ${columns} from pg_stat_activity where ${others}`,
     databaseUrl,
   );
+  return rows.map(({ pid }) => pid);
 }
 
 async function untilItAnswers(cluster: Cluster): Promise<void> {
