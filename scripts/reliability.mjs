@@ -11,6 +11,7 @@ const LONG = {
   TACENDA_KEY_KILL_ROUNDS: "100",
   TACENDA_KEY_TOURS: "5",
   TACENDA_FULL_ROUNDS: "20",
+  TACENDA_FUZZ_REQUESTS: "100000",
 };
 
 mkdirSync("node_modules/.cache", { recursive: true });

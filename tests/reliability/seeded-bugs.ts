@@ -146,3 +146,9 @@ export const DESTRUCTIONS_UNSEEN: Edit = {
   find: "destructions: new Destructions(() => directory.destructions()),",
   replace: "",
 };
+
+/** Whatever a query calls a version is taken for one. */
+export const VERSION_UNCHECKED: Edit = {
+  find: 'throw new HttpError("invalid_request", { message: "Query parameter version must be an integer from 1 to 2^53-1." });',
+  replace: "return Number(digits);",
+};

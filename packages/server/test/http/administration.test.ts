@@ -157,6 +157,14 @@ describe("tokens", () => {
       expect(await outcome(answer), JSON.stringify(grants)).toEqual([400, "invalid_request"]);
     }
   });
+
+  test("have a name that every database can keep", async () => {
+    for (const name of ["", "x".repeat(101), "a\0b", "\ud800", "x\udc00"]) {
+      const answer = asRoot("POST", TOKENS, { name, grants: READ });
+      expect(await outcome(answer), JSON.stringify(name)).toEqual([400, "invalid_request"]);
+    }
+    expect((await asRoot("POST", TOKENS, { name: "\u{1f600}".repeat(50), grants: READ })).status).toBe(201);
+  });
 });
 
 describe("JSON bodies", () => {
