@@ -5,6 +5,7 @@
 
 import { randomBytes } from "node:crypto";
 import { once } from "node:events";
+import { existsSync } from "node:fs";
 import { chmod, mkdtemp, rm } from "node:fs/promises";
 import { createServer, type AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
@@ -29,7 +30,7 @@ export interface Cluster {
 /** Visible where it should not be. */
 export const PASSWORD = "password-of-the-test-cluster";
 
-/** `settings` of one that is started here, as `name=value`; and a folder for it, which then stays. */
+/** `settings` of one that is started here, as `name=value`; and a folder for it, which stays, and is gone on with where it is one's. */
 export async function startCluster({
   settings = [],
   folder: kept,
@@ -58,7 +59,7 @@ export async function startCluster({
   });
   // The folder belongs to root, and the server is another user.
   if (process.getuid?.() === 0) await chmod(folder, 0o711);
-  await server.initialise();
+  if (!existsSync(join(folder, "data/PG_VERSION"))) await server.initialise();
   await server.start();
   const stop = async () => {
     await server.stop();

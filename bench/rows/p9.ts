@@ -1,13 +1,14 @@
 /** P9: GET and PUT of uniformly random keys with many records, over the same with 10 thousand. */
 
-import { mkdir, mkdtemp, rm, chmod } from "node:fs/promises";
+import { existsSync } from "node:fs";
+import { chmod, mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 
 import { startCluster, type Cluster } from "../../tests/postgres.ts";
-import { type Measure, type Plan, type RowResult, compare, interleave, ratio, roundsOf, timed } from "../measure.ts";
+import { type Measure, type Plan, type RowResult, compare, ratio, roundsOf, timed } from "../measure.ts";
 import type { ScaleGeneratorHandlers } from "../processes/scale-generator.ts";
-import type { ScaleHandlers, ScalePlace } from "../processes/scale.ts";
+import type { ScaleHandlers } from "../processes/scale.ts";
 import { type Child, startProcess } from "../processes/parent.ts";
 import { quantileOf, summarize } from "../stats.ts";
 
@@ -15,6 +16,8 @@ const FEW = 10_000;
 const USUAL = 500_000;
 const WARM_UPS = 2;
 const CONNECTIONS = 64;
+/** How often the contenders take turns in a round. */
+const TURNS = 8;
 const SEED = "the seed of P9";
 
 /** For a machine that the database shares with nobody; what is not named is PostgreSQL's own default. */
@@ -53,21 +56,21 @@ async function measure(database: ScaleDatabase, plan: Plan): Promise<RowResult> 
       cluster = await startCluster({ settings, ...(plan.folder !== undefined && { folder: join(folder, "cluster") }) });
     }
     const prepare = async (records: number) => {
-      const databaseUrl = (await cluster?.createDatabase()) ?? null;
-      const place = { dataDir: join(folder, `of-${records}`), databaseUrl };
-      if (plan.folder !== undefined)
-        process.stderr.write(`P9: ${records} records in ${databaseUrl ?? place.dataDir}\n`);
-      const contender = await start(place, records, plan.shuffled);
+      const contender = await start(join(folder, `of-${records}`), cluster, records, plan.shuffled);
       servers.push(contender.server);
       return contender;
     };
     const contenders = { few: await prepare(few), many: await prepare(many) };
     process.stderr.write("  the records are written\n");
     const seconds = plan.quick ? 0.3 : 1;
-    const samples = await interleave(roundsOf(plan, 12, 2), WARM_UPS, {
-      few: () => sample(contenders.few, generator, seconds),
-      many: () => sample(contenders.many, generator, seconds),
-    });
+    const samples: Pair<Sample[]> = { few: [], many: [] };
+    const rounds = roundsOf(plan, 12, 2);
+    for (let round = 0; round < WARM_UPS + rounds; round++) {
+      const both = await sample(contenders, generator, seconds);
+      if (round < WARM_UPS) continue;
+      samples.few.push(both.few);
+      samples.many.push(both.many);
+    }
     return await report(database, contenders, samples);
   } finally {
     await Promise.all([...servers, generator].map((child) => child.stop()));
@@ -79,25 +82,54 @@ async function measure(database: ScaleDatabase, plan: Plan): Promise<RowResult> 
 async function makeFolder(database: ScaleDatabase, kept: string | undefined): Promise<string> {
   if (kept === undefined) return await mkdtemp(join(tmpdir(), "tacenda-bench-"));
   const folder = join(kept, database);
-  await mkdir(join(folder, "cluster"), { recursive: true });
+  await mkdir(database === "PostgreSQL" ? join(folder, "cluster") : folder, { recursive: true });
   // PostgreSQL is another user when this one is root.
   if (process.getuid?.() === 0) await chmod(folder, 0o711);
   return folder;
 }
 
-/** Another process writes the records than the one that is measured, which so has only the memory that it needs. */
-async function start(place: ScalePlace, records: number, shuffled: boolean): Promise<Contender> {
+/** What is noted beside a database that was filled. */
+interface Filled {
+  loadSeconds: number;
+  /** On PostgreSQL. */
+  database: string | null;
+}
+
+/** In a folder of its own, filled unless an earlier run has done it. */
+async function start(
+  folder: string,
+  cluster: Cluster | undefined,
+  records: number,
+  shuffled: boolean,
+): Promise<Contender> {
+  const note = join(folder, "filled.json");
+  if (records <= FEW) await rm(folder, { recursive: true, force: true });
+  if (!existsSync(note)) await fill(folder, note, cluster, { seed: SEED, records, shuffled });
+  const { loadSeconds, database } = JSON.parse(await readFile(note, "utf8")) as Filled;
+  const databaseUrl = database === null ? null : (cluster?.urlOf(database) ?? null);
+  const server = startProcess<ScaleHandlers>("scale.ts");
+  const startMilliseconds = await server.ask("start", { dataDir: join(folder, "data"), databaseUrl });
+  return { records, server, loadSeconds, startMilliseconds, bytes: await server.ask("size", null) };
+}
+
+/** By another process than the one that is measured, which so has only the memory that it needs. */
+async function fill(
+  folder: string,
+  note: string,
+  cluster: Cluster | undefined,
+  load: { seed: string; records: number; shuffled: boolean },
+): Promise<void> {
+  await mkdir(folder, { recursive: true });
+  const databaseUrl = (await cluster?.createDatabase()) ?? null;
   const writer = startProcess<ScaleHandlers>("scale.ts");
-  let loadSeconds: number;
   try {
-    await writer.ask("start", place);
-    loadSeconds = (await timed(() => writer.ask("fill", { seed: SEED, records, shuffled }))) / 1000;
+    await writer.ask("start", { dataDir: join(folder, "data"), databaseUrl });
+    const loadSeconds = (await timed(() => writer.ask("fill", load))) / 1000;
+    const database = databaseUrl && new URL(databaseUrl).pathname.slice(1);
+    await writeFile(note, JSON.stringify({ loadSeconds, database } satisfies Filled));
   } finally {
     await writer.stop();
   }
-  const server = startProcess<ScaleHandlers>("scale.ts");
-  const startMilliseconds = await server.ask("start", place);
-  return { records, server, loadSeconds, startMilliseconds, bytes: await server.ask("size", null) };
 }
 
 /** One contender's round. Times are in milliseconds, each of one request. */
@@ -109,23 +141,35 @@ interface Sample {
   putsPerSecond: number;
 }
 
+type Pair<T> = Record<"few" | "many", T>;
+
+/** The contenders take turns many times in a round: what else the machine does meets both alike. */
 async function sample(
-  { server, records }: Contender,
+  contenders: Pair<Contender>,
   generator: Child<ScaleGeneratorHandlers>,
   seconds: number,
-): Promise<Sample> {
-  const target = await server.ask("target", null);
-  const load = (method: "GET" | "PUT", connections: number) =>
-    generator.ask("load", { target, seed: SEED, records, method, connections, seconds });
-  return {
-    get: await load("GET", 1),
-    put: await load("PUT", 1),
-    getsPerSecond: (await load("GET", CONNECTIONS)).length / seconds,
-    putsPerSecond: (await load("PUT", CONNECTIONS)).length / seconds,
+): Promise<Pair<Sample>> {
+  const load = async (method: "GET" | "PUT", connections: number): Promise<Pair<number[]>> => {
+    const samples: Pair<number[]> = { few: [], many: [] };
+    for (let turn = 0; turn < TURNS; turn++) {
+      for (const side of turn % 2 === 0 ? (["few", "many"] as const) : (["many", "few"] as const)) {
+        const { server, records } = contenders[side];
+        const target = await server.ask("target", null);
+        const asked = { target, seed: SEED, records, method, connections, seconds: seconds / TURNS };
+        samples[side].push(...(await generator.ask("load", asked)));
+      }
+    }
+    return samples;
   };
+  const [get, put] = [await load("GET", 1), await load("PUT", 1)];
+  const [gets, puts] = [await load("GET", CONNECTIONS), await load("PUT", CONNECTIONS)];
+  const of = (side: "few" | "many"): Sample => ({
+    ...{ get: get[side], put: put[side] },
+    getsPerSecond: gets[side].length / seconds,
+    putsPerSecond: puts[side].length / seconds,
+  });
+  return { few: of("few"), many: of("many") };
 }
-
-type Pair<T> = Record<"few" | "many", T>;
 
 async function report(
   database: ScaleDatabase,
