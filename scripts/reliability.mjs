@@ -12,6 +12,8 @@ const LONG = {
   TACENDA_KEY_TOURS: "5",
   TACENDA_FULL_ROUNDS: "20",
   TACENDA_FUZZ_REQUESTS: "100000",
+  TACENDA_COPY_RECORDS: "100000",
+  TACENDA_COPY_KILLS: "10",
 };
 
 mkdirSync("node_modules/.cache", { recursive: true });

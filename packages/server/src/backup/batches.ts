@@ -15,15 +15,18 @@ export interface RecordRows {
   body?: Uint8Array;
 }
 
-/** The rows of a record: its own, then those of its versions. */
-export async function* recordRows({ record, bodies }: SourceRecord): AsyncGenerator<RecordRows> {
+/** The rows of a record, to be put there as is said: its own, then those of its versions. */
+export async function* recordRows(
+  { record, bodies }: SourceRecord,
+  as: "row" | "replacement",
+): AsyncGenerator<RecordRows> {
   const { versions, ...columns } = record;
   const { project, store, record_id } = record;
-  yield { row: { table: "records", as: "row", row: columns } };
+  yield { row: { table: "records", as, row: columns } };
   let index = 0;
   for await (const body of bodies()) {
     const row = { project, store, record_id, ...versions[index++], body };
-    yield { row: { table: "record_versions", as: "row", row }, body };
+    yield { row: { table: "record_versions", as, row }, body };
   }
 }
 

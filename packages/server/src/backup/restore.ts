@@ -121,7 +121,7 @@ interface Step extends RecordRows {
 /** All rows of the backup in an order that depends on nothing but its files. */
 async function* sequence({ backup, now }: RestoreOptions): AsyncGenerator<Step> {
   for await (const found of backup.records()) {
-    for await (const step of recordRows(found)) {
+    for await (const step of recordRows(found, "row")) {
       yield step.body === undefined ? { ...step, record: found.record } : step;
     }
   }

@@ -95,7 +95,7 @@ async function* smallGroups(records: AsyncGenerator<RecordSummary>): AsyncGenera
 }
 
 /** Bodies are read when they are first asked for, and then those of the rest of the group as well. */
-async function* withBodies(snapshot: Snapshot, group: readonly RecordSummary[]): AsyncGenerator<SourceRecord> {
+function* withBodies(snapshot: Snapshot, group: readonly RecordSummary[]): Generator<SourceRecord> {
   let read: { from: number; bodies: Uint8Array[] } | undefined;
   let next = 0;
   for (const record of group) {

@@ -34,6 +34,8 @@ export interface CopySummary {
   kept: number;
 }
 
+// Rows are put in the place of whatever is there, for the last commit of a killed process may come to its end beside this one.
+
 /**
  * Makes the target hold what the snapshot holds. Until `endCopy` no server serves it. After an interruption the same call goes on:
  * records that are there as they should be stay, others are replaced or deleted. Which are is told by all that is beside their
@@ -51,7 +53,7 @@ export async function copyDatabase(options: CopyOptions): Promise<CopySummary> {
   await batches.flush(mark);
   await target.restoration.clearRows();
   for (const table of Object.keys(ROW_TABLES) as RowTable[]) {
-    for await (const row of rowsToCopy(snapshot, table)) await batches.add({ table, as: "row", row });
+    for await (const row of rowsToCopy(snapshot, table)) await batches.add({ table, as: "replacement", row });
   }
   // A token may come before the one that minted it.
   for await (const row of snapshot.rows("tokens")) {
@@ -117,7 +119,7 @@ async function copyRecords({ snapshot, openTarget, onProgress }: CopyOptions, ba
       continue;
     }
     if (there !== null) await remove(batches, there);
-    for await (const { row, body } of recordRows(found)) await batches.add(row, body?.length);
+    for await (const { row, body } of recordRows(found, "replacement")) await batches.add(row, body?.length);
   }
   return summary;
 }

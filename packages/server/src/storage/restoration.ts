@@ -33,12 +33,12 @@ export function readCopyMark(text: string): CopyMark | null {
 }
 
 /**
- * A row to insert; or, of one that is there already, the column that refers to another row of its table; or which record's
- * rows to delete from the table.
+ * What to do in a table: insert the row; or put it in the place of whatever is there; or set the column that refers to another
+ * row of the table, of a row that is there; or delete the rows of a record.
  */
 export interface RestoredRow {
   table: string;
-  as: "row" | "reference" | "gone";
+  as: "row" | "replacement" | "reference" | "gone";
   row: PortableRow;
 }
 

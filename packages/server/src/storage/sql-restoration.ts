@@ -74,24 +74,32 @@ export class SqlRestoration implements Restoration {
     });
   }
 
-  #query(name: string, as: "row" | "gone"): Prepared<PortableRow, unknown> {
+  #query(name: string, as: Exclude<RestoredRow["as"], "reference">): Prepared<PortableRow, unknown> {
     const key = `${as} ${name}`;
     let query = this.#prepared.get(key);
     if (query === undefined) {
       const tables = anyTables(this.#engine.reader);
-      query = as === "row" ? prepareInsert(tables, name) : prepareDelete(tables, name);
+      query = as === "gone" ? prepareDelete(tables, name) : prepareInsert(tables, name, as === "replacement");
       this.#prepared.set(key, query);
     }
     return query;
   }
 }
 
-function prepareInsert(tables: AnyDatabase, name: string): Prepared<PortableRow, unknown> {
-  const { columns, selfReference } = tableOf(name);
+function prepareInsert(tables: AnyDatabase, name: string, replaces: boolean): Prepared<PortableRow, unknown> {
+  const { key, columns, selfReference } = tableOf(name);
   return prepare((slot) => {
     const valueOf = (column: string) => slot((row) => (column === selfReference ? null : (row[column] ?? null)));
     const values = Object.fromEntries(columns.map((column) => [column, valueOf(column)] as const));
-    return tables.insertInto(name).values(values);
+    const insert = tables.insertInto(name).values(values);
+    if (!replaces) return insert;
+    return insert.onConflict((conflict) =>
+      conflict
+        .columns([...key])
+        .doUpdateSet((eb) =>
+          Object.fromEntries(columns.map((column) => [column, eb.ref(`excluded.${column}`)] as const)),
+        ),
+    );
   });
 }
 
