@@ -5,15 +5,22 @@ import { connect, createServer, type AddressInfo, type Socket } from "node:net";
 
 import { onTestFinished } from "vitest";
 
-/** A way that from `begin` on ends, once, with a packet in which the client says `word`: before or after it. */
+/** A way that from `begin` on ends, once or for good, with a packet in which the client says `word`: before or after it. */
 export async function cuttingWay(
   url: string,
   word: string,
   when: "before" | "after",
-): Promise<{ url: string; cuts: () => number | null; begin: () => void }> {
+): Promise<{ url: string; cuts: () => number | null; begin: (how?: "once" | "for good") => void }> {
   const target = new URL(url);
   let cuts: number | null = null;
+  let isForGood = false;
+  const clients = new Set<Socket>();
   const way = createServer((client) => {
+    if (isForGood && cuts === 1) {
+      client.destroy();
+      return;
+    }
+    clients.add(client);
     const server = connect(Number(target.port), target.hostname);
     for (const socket of [client, server]) socket.on("error", () => undefined);
     server.on("data", (data) => client.write(data)).on("close", () => client.destroy());
@@ -25,6 +32,7 @@ export async function cuttingWay(
       // The server does as it was told, and nobody hears of it.
       if (isIt && when === "after") client.destroy();
       if (isIt && when === "before") server.destroy();
+      if (isIt && isForGood) for (const one of clients) one.destroy();
     });
   }).listen(0, "127.0.0.1");
   await once(way, "listening");
@@ -32,7 +40,10 @@ export async function cuttingWay(
   return {
     url: url.replace(target.host, `127.0.0.1:${(way.address() as AddressInfo).port}`),
     cuts: () => cuts,
-    begin: () => (cuts = 0),
+    begin(how = "once") {
+      cuts = 0;
+      isForGood = how === "for good";
+    },
   };
 }
 
