@@ -14,6 +14,9 @@ const LONG = {
   TACENDA_FUZZ_REQUESTS: "100000",
   TACENDA_COPY_RECORDS: "100000",
   TACENDA_COPY_KILLS: "10",
+  // More than there are: all of them.
+  TACENDA_FLIPS: "1000000",
+  TACENDA_KEY_FLIPS: "150",
 };
 
 mkdirSync("node_modules/.cache", { recursive: true });

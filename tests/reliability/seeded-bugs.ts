@@ -164,3 +164,13 @@ export const COPY_LOSES_ROWS: readonly Edit[] = [
 
 /** The same, and the comparison is heeded. */
 export const COPY_LOSES_ROWS_SEEN: readonly Edit[] = COPY_LOSES_ROWS.slice(0, 1);
+};
+
+/** Stored bodies are encrypted without additional data: nothing says whose they are. */
+export const BODIES_UNBOUND: Edit = {
+  find: "data.writeUInt32BE(keyVersion, length + HASH_BYTES + 8);",
+  replace: "data.fill(0);",
+};
+
+/** Nobody looks at the tag of a record's version and attributes. */
+export const STATE_UNVERIFIED: Edit = { find: "if (!isVersion(state.version)) return false;", replace: "return true;" };
