@@ -48,7 +48,7 @@ function readRows() {
 
 function printTables(rows) {
   const byId = rows.toSorted(
-    (one, other) => numberOf(one.id) - numberOf(other.id) || one.test.localeCompare(other.test),
+    (one, other) => numberOf(one.id) - numberOf(other.id) || titleOf(one).localeCompare(titleOf(other)),
   );
   print(
     ["id", "test", "database", "trials", "losses", "violations"],
@@ -62,6 +62,10 @@ function printTables(rows) {
       .filter(({ kind }) => kind === "bug")
       .map((row) => [row.id, row.bug, row.database ?? "–", row.caught ? "yes" : "NO"]),
   );
+}
+
+function titleOf({ test, bug }) {
+  return bug ?? test;
 }
 
 function numberOf(id) {

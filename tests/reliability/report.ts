@@ -35,7 +35,7 @@ export function reportTrials(row: Trials): void {
 }
 
 /** A bug was planted, and whether the test saw it. */
-export function reportBug(row: Subject & { bug: string; caught: boolean }): void {
+export function reportBug(row: Omit<Subject, "test"> & { bug: string; caught: boolean }): void {
   append({ kind: "bug", ...row });
 }
 

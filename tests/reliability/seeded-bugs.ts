@@ -164,7 +164,6 @@ export const COPY_LOSES_ROWS: readonly Edit[] = [
 
 /** The same, and the comparison is heeded. */
 export const COPY_LOSES_ROWS_SEEN: readonly Edit[] = COPY_LOSES_ROWS.slice(0, 1);
-};
 
 /** Stored bodies are encrypted without additional data: nothing says whose they are. */
 export const BODIES_UNBOUND: Edit = {
