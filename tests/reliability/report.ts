@@ -14,12 +14,13 @@ type TrialId =
 interface Subject {
   id: TrialId;
   /** What was done, in a few words. */
-  test: string;
+  test?: string;
   /** Null where the database makes no difference. */
   database: DatabaseName | null;
 }
 
 export interface Trials extends Subject {
+  test: string;
   /** How often, and of what: 200, "rounds". */
   trials: number;
   unit: string;
@@ -35,7 +36,7 @@ export function reportTrials(row: Trials): void {
 }
 
 /** A bug was planted, and whether the test saw it. */
-export function reportBug(row: Omit<Subject, "test"> & { bug: string; caught: boolean }): void {
+export function reportBug(row: Subject & { bug: string; caught: boolean }): void {
   append({ kind: "bug", ...row });
 }
 
