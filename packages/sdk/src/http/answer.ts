@@ -20,6 +20,7 @@ import {
   TokenRefusedError,
   ValueTooLargeError,
 } from "../errors.js";
+import { versionError } from "./version-error.js";
 
 export interface Answer {
   status: number;
@@ -52,6 +53,8 @@ export function parseJson(bytes: Uint8Array): unknown {
  */
 export function errorOf(answer: Answer): TacendaError {
   const error = errorBody(answer);
+  const mismatch = versionError(answer, error?.code);
+  if (mismatch !== null) return mismatch;
   if (error === undefined) return foreignError(answer.status);
   return KNOWN_ERRORS[error.code](requestIdOf(error.requestId));
 }
