@@ -90,3 +90,10 @@ export {
   splitChecksum,
   tokenId,
 } from "./tokens.js";
+export {
+  PROTOCOL_VERSION,
+  compareProtocolVersions,
+  formatProtocolVersion,
+  parseProtocolVersion,
+  type ProtocolVersion,
+} from "./version.js";

@@ -230,6 +230,8 @@ export const HEADERS = {
   requestId: "tacenda-request-id",
   /** `off` when the store checks no secrets; absent otherwise. */
   secretCheck: "tacenda-secret-check",
+  /** The version of the interface, with every error. */
+  protocol: "tacenda-protocol",
 } as const;
 
 /** What `Tacenda-Secret-Check` says of a store that checks no secrets. */

@@ -152,6 +152,11 @@ export class ProtocolError extends TacendaError {
   readonly code = "protocol";
 }
 
+/** Server and SDK are of versions that do not go together; the message says which one to update. docs/versions.md. */
+export class IncompatibleVersionError extends TacendaError {
+  readonly code = "incompatible_version";
+}
+
 /** The server does not know the token, or it has expired. */
 export class TokenRefusedError extends TacendaError {
   readonly code = "token_refused";
@@ -269,6 +274,7 @@ export interface TacendaErrorTypes {
   storage_full: StorageFullError;
   server_fault: ServerFaultError;
   protocol: ProtocolError;
+  incompatible_version: IncompatibleVersionError;
   token_refused: TokenRefusedError;
   permission_denied: PermissionDeniedError;
   store_not_found: StoreNotFoundError;

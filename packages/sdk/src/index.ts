@@ -26,6 +26,7 @@ export {
   ConfigurationError,
   ConflictError,
   IdRetiredError,
+  IncompatibleVersionError,
   KeyInUseError,
   InvalidKeyError,
   InvalidValueError,

@@ -23,6 +23,7 @@ import {
   TokenRefusedError,
   ValueTooLargeError,
 } from "../errors.js";
+import { versionError } from "./version-error.js";
 
 export interface Answer {
   status: number;
@@ -55,6 +56,8 @@ export function parseJson(bytes: Uint8Array): unknown {
  */
 export function errorOf(answer: Answer): TacendaError {
   const error = errorBody(answer);
+  const mismatch = versionError(answer, error?.code);
+  if (mismatch !== null) return mismatch;
   const details = { retryAfter: retryAfterOf(answer) };
   if (error === undefined) return foreignError(answer.status, details);
   return KNOWN_ERRORS[error.code]({ ...details, ...requestIdOf(error.requestId) });
