@@ -17,6 +17,7 @@ const LONG = {
   // More than there are: all of them.
   TACENDA_FLIPS: "1000000",
   TACENDA_KEY_FLIPS: "150",
+  TACENDA_TAKEOVERS: "long",
 };
 
 mkdirSync("node_modules/.cache", { recursive: true });
