@@ -10,6 +10,7 @@ const LONG = {
   TACENDA_KILL_ROUNDS: "200",
   TACENDA_KEY_KILL_ROUNDS: "100",
   TACENDA_KEY_TOURS: "5",
+  TACENDA_FAILOVER_ROUNDS: "6",
 };
 
 mkdirSync("node_modules/.cache", { recursive: true });
