@@ -11,6 +11,13 @@ const LONG = {
   TACENDA_KEY_KILL_ROUNDS: "100",
   TACENDA_KEY_TOURS: "5",
   TACENDA_FAILOVER_ROUNDS: "6",
+  TACENDA_FULL_ROUNDS: "20",
+  TACENDA_FUZZ_REQUESTS: "100000",
+  TACENDA_COPY_RECORDS: "100000",
+  TACENDA_COPY_KILLS: "10",
+  // More than there are: all of them.
+  TACENDA_FLIPS: "1000000",
+  TACENDA_KEY_FLIPS: "150",
 };
 
 mkdirSync("node_modules/.cache", { recursive: true });
@@ -42,7 +49,7 @@ function readRows() {
 
 function printTables(rows) {
   const byId = rows.toSorted(
-    (one, other) => numberOf(one.id) - numberOf(other.id) || one.test.localeCompare(other.test),
+    (one, other) => numberOf(one.id) - numberOf(other.id) || titleOf(one).localeCompare(titleOf(other)),
   );
   print(
     ["id", "test", "database", "trials", "losses", "violations"],
@@ -56,6 +63,10 @@ function printTables(rows) {
       .filter(({ kind }) => kind === "bug")
       .map((row) => [row.id, row.bug, row.database ?? "–", row.caught ? "yes" : "NO"]),
   );
+}
+
+function titleOf({ test, bug }) {
+  return bug ?? test;
 }
 
 function numberOf(id) {

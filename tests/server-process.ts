@@ -6,7 +6,7 @@ import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 
-import { onTestFinished } from "vitest";
+import { expect, onTestFinished } from "vitest";
 
 import { startCluster } from "./postgres.ts";
 
@@ -29,6 +29,7 @@ export interface ProcessOptions {
 }
 
 export interface ServerProcess {
+  pid: number;
   url: string;
   metricsUrl: string | null;
   /** Everything written to stdout and stderr so far. */
@@ -75,6 +76,7 @@ export async function spawnServer(options: ProcessOptions): Promise<ServerProces
   const listening = await listeningLine(child, () => text, closed);
   return {
     ...listening,
+    pid: child.pid ?? expect.unreachable(),
     output: () => text,
     async end(signal) {
       child.kill(signal);

@@ -8,8 +8,8 @@ import { appendFileSync } from "node:fs";
 import type { DatabaseName } from "./databases.ts";
 
 /** The suite's tests, by the numbers of CONTRIBUTING.md § The reliability suite. */
-export type TrialId =
-  "R1" | "R3" | "R4" | "R6" | "R7" | "R8" | "R9" | "R10" | "R12" | "R13" | "R15" | "failover" | "soak";
+type TrialId =
+  "R1" | "R3" | "R4" | "R6" | "R7" | "R8" | "R9" | "R10" | "R12" | "R13" | "R15" | "failover" | "soak" | "copy";
 
 interface Subject {
   id: TrialId;
@@ -35,7 +35,7 @@ export function reportTrials(row: Trials): void {
 }
 
 /** A bug was planted, and whether the test saw it. */
-export function reportBug(row: Subject & { bug: string; caught: boolean }): void {
+export function reportBug(row: Omit<Subject, "test"> & { bug: string; caught: boolean }): void {
   append({ kind: "bug", ...row });
 }
 

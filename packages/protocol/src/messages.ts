@@ -48,6 +48,8 @@ export interface TokenInfo {
   grants: Grant[];
   createdAt: number;
   expiresAt: number | null;
+  /** The begin of the day (UTC) on which it was last used, a few minutes late; null when it never was. */
+  lastUsedAt: number | null;
 }
 
 /** The answer to minting; `token` is shown this once. */

@@ -103,15 +103,42 @@ export class RequestTimeoutError extends NoAnswerError {
   readonly code = "request_timeout";
 }
 
-/** The server, or a proxy before it, asks for fewer requests. */
-export class OverloadedError extends TacendaError {
-  readonly code = "overloaded";
+/** Options of the errors that ask for patience. */
+interface BusyOptions extends TacendaErrorOptions {
+  retryAfter?: number | undefined;
+}
+
+/** The request was sent as often as `maxAttempts` and `timeout` allow, and always refused for the time being. */
+abstract class BusyError extends TacendaError {
   override readonly retryable = true;
+  /** Milliseconds that the server asks to wait before the next request; undefined when it does not say. */
+  readonly retryAfter: number | undefined;
+
+  constructor(message: string, options: BusyOptions = {}) {
+    super(message, options);
+    this.retryAfter = options.retryAfter;
+  }
+}
+
+/** The server, or a proxy before it, has more to do than it takes on. */
+export class OverloadedError extends BusyError {
+  readonly code = "overloaded";
+}
+
+/** This token, or whoever else a proxy counts, makes more requests than it may, or was wrong about the secret too often. */
+export class RateLimitedError extends BusyError {
+  readonly code = "rate_limited";
 }
 
 /** The server cannot reach its key provider and fails closed. */
 export class KeyProviderUnavailableError extends TacendaError {
   readonly code = "key_provider_unavailable";
+  override readonly retryable = true;
+}
+
+/** The server's disk or database is full. Nothing was written, and reads go on; its operator has to make room. */
+export class StorageFullError extends TacendaError {
+  readonly code = "storage_full";
   override readonly retryable = true;
 }
 
@@ -237,7 +264,9 @@ export interface TacendaErrorTypes {
   server_unreachable: ServerUnreachableError;
   request_timeout: RequestTimeoutError;
   overloaded: OverloadedError;
+  rate_limited: RateLimitedError;
   key_provider_unavailable: KeyProviderUnavailableError;
+  storage_full: StorageFullError;
   server_fault: ServerFaultError;
   protocol: ProtocolError;
   token_refused: TokenRefusedError;

@@ -48,6 +48,7 @@ export async function batch(
   services: Services,
   { reads, writes }: z.output<typeof batchRequest>,
 ): Promise<Reply> {
+  services.rateLimit?.takeMore(call.principal, (reads ?? writes ?? []).length - 1);
   if (reads !== undefined) {
     authorize(call.principal, "read", call);
     return await answerReads(reads, call, services);

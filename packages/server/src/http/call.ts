@@ -6,6 +6,7 @@ import type { KeyAdministration } from "../keys/key-administration.js";
 import type { Directory } from "../storage/directory.js";
 import type { RecordStore } from "../storage/record-store.js";
 import type { MismatchLimit } from "./mismatch-limit.js";
+import type { RateLimit } from "./rate-limit.js";
 import type { Reply } from "./reply.js";
 
 /** A request that was authenticated and authorized, with its path parameters checked and its body read. */
@@ -59,6 +60,8 @@ export interface Services {
   /** Forgets cached tokens, after some were deleted. */
   readonly forgetTokens: () => void;
   readonly mismatches: MismatchLimit;
+  /** Null when tokens are not limited. */
+  readonly rateLimit: RateLimit | null;
   /** Begins to purge, in the background, the rows of stores and versions that were destroyed. */
   readonly purgeDestroyed: () => void;
   /** Overwrites what the deletion of keys has left in the database's own log. It reports its own failures. */

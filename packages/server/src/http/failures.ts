@@ -38,7 +38,7 @@ export function toHttpError(error: unknown): HttpError {
 
 /** Whether it says no to what was asked, and nothing has failed. */
 export function isRefusal(error: unknown): boolean {
-  return error instanceof KeyAdministrationError;
+  return error instanceof KeyAdministrationError || error instanceof StoreGoneError;
 }
 
 /** Nothing was written, and only because another process held the database. */

@@ -23,7 +23,7 @@ export async function listProjects(_call: Call, { directory }: Services): Promis
 
 /** Destroys the project with its stores, their keys and its tokens, and purges their rows in the background. */
 export async function destroyProject({ project }: Call, services: Services): Promise<Reply> {
-  if (!(await services.directory.destroyProject(project))) throw new HttpError("not_found");
+  if (!(await services.directory.destroyProject(project, services.now()))) throw new HttpError("not_found");
   services.forgetTokens();
   services.keys.forgetProject(project);
   services.purgeDestroyed();

@@ -52,8 +52,17 @@ export const storeChange = z
 export const store = z.strictObject({ id, secrets, maxVersions, createdAt: time });
 export const storeList = z.strictObject({ stores: z.array(store) });
 
+/** What every database keeps as it is: neither has room for half a character, and PostgreSQL none for U+0000. */
+const tokenName = z
+  .string()
+  .min(1)
+  .max(MAX_NAME_CHARACTERS)
+  .refine((text) => text.isWellFormed() && !text.includes("\0"), {
+    message: "must be well-formed text without U+0000",
+  });
+
 export const newToken = z.strictObject({
-  name: z.string().min(1).max(MAX_NAME_CHARACTERS),
+  name: tokenName,
   grants: z.array(grant).min(1).max(MAX_GRANTS),
   expiresAt: time.optional(),
 });
@@ -63,6 +72,7 @@ const tokenInfo = z.strictObject({
   grants: z.array(grant),
   createdAt: time,
   expiresAt: time.nullable(),
+  lastUsedAt: time.nullable(),
 });
 export const mintedToken = tokenInfo.extend({ token: z.string() });
 export const tokenList = z.strictObject({ tokens: z.array(tokenInfo) });

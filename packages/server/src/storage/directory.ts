@@ -19,6 +19,19 @@ export interface TokenRow {
   mintedBy: string | null;
 }
 
+/** A token, and what became of it. */
+export interface KeptToken extends TokenRow {
+  /** The begin of the day, in milliseconds since the epoch, on which it was last used; null if it never was. */
+  lastUsedAt: number | null;
+}
+
+export interface TokenUse {
+  /** The token's. */
+  id: string;
+  /** Milliseconds since the epoch. */
+  at: number;
+}
+
 /** What was made of a client's secret check; spec/envelope.md § Secret checks. */
 export interface SecretCheck {
   /** 32 bytes. */
@@ -36,7 +49,7 @@ export interface Directory {
   listProjects(): Promise<Project[]>;
   hasProject(id: string): Promise<boolean>;
   /** Destroys the project, its stores, their wrapped keys and its tokens in one commit. False when there is none. */
-  destroyProject(id: string): Promise<boolean>;
+  destroyProject(id: string, now: number): Promise<boolean>;
 
   /**
    * Makes a store and its first wrapped keys in one commit. `no_project` when the project does not exist, `stale_key` when
@@ -73,11 +86,19 @@ export interface Directory {
 
   /** False when the project does not exist, or has no token `mintedBy` (any more). */
   createToken(token: TokenRow): Promise<boolean>;
-  findToken(id: string): Promise<TokenRow | null>;
-  listTokens(project: string): Promise<TokenRow[] | null>;
+  findToken(id: string): Promise<KeptToken | null>;
+  listTokens(project: string): Promise<KeptToken[] | null>;
+  /** Keeps of each token's uses the last one. Tokens that are gone stay so. */
+  noteTokenUses(uses: readonly TokenUse[]): Promise<void>;
   /** Deletes a token of the project and every token minted with it, directly or not. False when there is none. */
   deleteToken(project: string, id: string): Promise<boolean>;
 
+  /** Another text after each store and project that was destroyed; null before the first. */
+  destructions(): Promise<string | null>;
+
   getSetting(name: string): Promise<string | null>;
   setSetting(name: string, value: string): Promise<void>;
+  deleteSetting(name: string): Promise<void>;
+  /** Sets it if it is `expected`, null for not there. False, and nothing changes, when it is another by now. */
+  replaceSetting(name: string, expected: string | null, value: string): Promise<boolean>;
 }

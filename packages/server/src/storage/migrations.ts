@@ -26,6 +26,7 @@ const MIGRATIONS: Readonly<Record<string, (types: SqlTypes) => Migration>> = {
   "0002_bounded_purges": boundedPurges,
   "0003_expiry": () => EXPIRY,
   "0004_key_lifecycle": keyLifecycle,
+  "0005_token_uses": tokenUses,
 };
 
 /** Names of the states that the tables have been in, the present one last. */
@@ -265,6 +266,15 @@ function keyLifecycle(types: SqlTypes): Migration {
         .addForeignKeyConstraint("reencryptions_store", ["project", "store"], "stores", ["project", "id"])
         .modifyEnd(clustered)
         .execute();
+    },
+  };
+}
+
+/** On which day each token was last used. */
+function tokenUses({ integer }: SqlTypes): Migration {
+  return {
+    async up(db: Kysely<unknown>): Promise<void> {
+      await db.schema.alterTable("tokens").addColumn("last_used_at", integer).execute();
     },
   };
 }

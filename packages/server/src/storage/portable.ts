@@ -1,7 +1,6 @@
 /**
- * Which tables and columns a backup holds; spec/envelope.md § Backups. A column or a table more is one line more here,
- * and the compiler asks for it. Leases, purges, re-encryptions and retired master keys are missing on purpose: they are of the
- * running database only, and a retired master key unwraps nothing wherever it is asked.
+ * Which tables and columns a backup holds, and a copy; spec/envelope.md § Backups, § Copying. A column or a table more is one
+ * line more here, and the compiler asks for it.
  */
 
 import type { Schema } from "./schema.js";
@@ -63,7 +62,9 @@ export const ADMINISTRATION = {
       created_at: "integer",
       expires_at: "integer?",
       minted_by: "text?",
+      last_used_at: "integer?",
     },
+    absent: { last_used_at: null },
     selfReference: "minted_by",
   },
   grants: {
@@ -100,6 +101,42 @@ export const KEYS = {
   },
 } as const satisfies { [Name in keyof Schema]?: PortableTable<Schema[Name]> };
 
+/**
+ * What a copy has besides, for it goes on where its source stopped. A backup leaves it out: a restored database begins anew,
+ * and a retired master key unwraps nothing wherever it is asked.
+ */
+export const OPERATION = {
+  retired_master_keys: {
+    key: ["provider", "master_version"],
+    columns: { provider: "text", master_version: "integer", retired_at: "integer" },
+  },
+  reencryptions: {
+    key: ["project", "store"],
+    columns: {
+      project: "text",
+      store: "text",
+      run: "text",
+      target: "integer",
+      record_id: "bytes",
+      version: "integer",
+      damaged: "integer",
+      begun_at: "integer",
+      ended_at: "integer?",
+    },
+  },
+} as const satisfies { [Name in keyof Schema]?: PortableTable<Schema[Name]> };
+
+/**
+ * Neither backed up nor copied: leases are of servers that run, and what is noted to be purged is not kept any more, so that no
+ * backup and no copy has it.
+ */
+type Transient = "leases" | "purges";
+
+/** All tables but those of records, each after those that it refers to. */
+export const ROW_TABLES = { ...ADMINISTRATION, ...KEYS, ...OPERATION } satisfies {
+  [Name in Exclude<keyof Schema, Transient | "records" | "record_versions">]: PortableTable<Schema[Name]>;
+};
+
 export const RECORD: PortableTable<RecordRow> = {
   key: ["project", "store", "record_id"],
   columns: {
@@ -133,4 +170,5 @@ export const VERSION_COLUMNS = Object.keys(VERSION.columns).filter((name) => nam
 
 export type AdministrationTable = keyof typeof ADMINISTRATION;
 export type KeysTable = keyof typeof KEYS;
+export type RowTable = keyof typeof ROW_TABLES;
 export type KeyRow = Schema["store_keys"];

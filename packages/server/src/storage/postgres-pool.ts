@@ -8,7 +8,9 @@ import type { PostgresHost } from "./postgres-url.js";
 import { StorageBusyError, StorageError } from "./record-store.js";
 
 /** How long to wait for a connection that others use, in milliseconds. */
-const WAIT_TIMEOUT = 10_000;
+const WAIT_TIMEOUT = 5_000;
+/** How many may wait for one at once. Requests are let in by smaller numbers: this is for whatever else asks. */
+const MAX_WAITING = 1_000;
 
 interface Waiter {
   resolve: () => void;
@@ -90,6 +92,7 @@ export class PostgresPool {
   }
 
   async #turn(): Promise<void> {
+    if (this.#waiting.length >= MAX_WAITING) throw inUse();
     await new Promise<void>((resolve, reject) => {
       const waiter: Waiter = {
         resolve() {
@@ -99,9 +102,13 @@ export class PostgresPool {
       };
       const timer = setTimeout(() => {
         this.#waiting = this.#waiting.filter((one) => one !== waiter);
-        reject(new StorageBusyError("All connections to the database are in use. Try again."));
+        reject(inUse());
       }, WAIT_TIMEOUT);
       this.#waiting.push(waiter);
     });
   }
+}
+
+function inUse(): StorageBusyError {
+  return new StorageBusyError("All connections to the database are in use. Try again.");
 }

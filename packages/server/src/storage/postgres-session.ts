@@ -280,7 +280,7 @@ function fileText(name: string, file: string): string {
   try {
     return readFileSync(file, "utf8");
   } catch {
-    throw new InvalidOptionError(`TACENDA_DATABASE_URL (or --database-url): the file of ${name} cannot be read.`);
+    throw new InvalidOptionError(`The file of ${name} in the URL of the database cannot be read.`);
   }
 }
 

@@ -131,6 +131,8 @@ export interface TokensTable {
   created_at: number;
   expires_at: number | null;
   minted_by: string | null;
+  /** The begin of a day. Null: never, or never noted. */
+  last_used_at: number | null;
 }
 
 /** One row per store pattern of a grant. */

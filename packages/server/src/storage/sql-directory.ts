@@ -1,10 +1,12 @@
 /** Projects, stores, wrapped keys, tokens and settings in SQL; directory.ts says what each call promises. */
 
+import { randomUUID } from "node:crypto";
+
 import type { Project, Store, StoreSettings } from "@tacenda/protocol";
 import type { Kysely, Selectable, Transaction } from "kysely";
 
 import { plainBytes } from "./bytes.js";
-import type { CreateResult, Directory, SecretCheck, TokenRow } from "./directory.js";
+import type { CreateResult, Directory, KeptToken, SecretCheck, TokenRow, TokenUse } from "./directory.js";
 import { prepare, type Prepared } from "./prepared.js";
 import type { Schema } from "./schema.js";
 import { read, type SqlEngine } from "./sql-engine.js";
@@ -15,12 +17,15 @@ import {
   prepareTokenQuery,
   projectTokens,
   toTokens,
+  updateTokenUses,
   type TokenGrantRow,
 } from "./sql-tokens.js";
 import type { WrappedKey } from "./store-key.js";
 import type { WriteQueue } from "./write-queue.js";
 
 const NONE = new Uint8Array(0);
+/** Another text after each destruction of a store or a project. */
+const DESTRUCTIONS_SETTING = "destructions";
 
 type StoreRow = Selectable<Schema["stores"]>;
 
@@ -86,11 +91,10 @@ export class SqlDirectory implements Directory {
     return await read(this.#engine, (db) => projectLives(db, id));
   }
 
-  async destroyProject(id: string): Promise<boolean> {
+  async destroyProject(id: string, now: number): Promise<boolean> {
     return await this.#queue.run(async (transaction) => {
       await this.#engine.lockStoreKeys(transaction);
       if (!(await projectLives(transaction, id))) return false;
-      const now = Date.now();
       await transaction.updateTable("projects").set({ destroyed_at: now }).where("id", "=", id).execute();
       await transaction
         .updateTable("stores")
@@ -101,6 +105,7 @@ export class SqlDirectory implements Directory {
       for (const table of ["store_keys", "secret_checks", "reencryptions", "grants", "tokens"] as const) {
         await transaction.deleteFrom(table).where("project", "=", id).execute();
       }
+      await writeSetting(transaction, DESTRUCTIONS_SETTING, randomUUID());
       return true;
     });
   }
@@ -179,6 +184,7 @@ export class SqlDirectory implements Directory {
       for (const table of ["store_keys", "secret_checks", "reencryptions"] as const) {
         await transaction.deleteFrom(table).where("project", "=", project).where("store", "=", id).execute();
       }
+      await writeSetting(transaction, DESTRUCTIONS_SETTING, randomUUID());
       return keys;
     });
   }
@@ -216,12 +222,12 @@ export class SqlDirectory implements Directory {
     });
   }
 
-  async findToken(id: string): Promise<TokenRow | null> {
+  async findToken(id: string): Promise<KeptToken | null> {
     const { rows } = await read(this.#engine, (db) => db.executeQuery(this.#tokenQuery(id)));
     return toTokens(rows)[0] ?? null;
   }
 
-  async listTokens(project: string): Promise<TokenRow[] | null> {
+  async listTokens(project: string): Promise<KeptToken[] | null> {
     return await read(this.#engine, async (db) => {
       const tokens = await projectTokens(db, project);
       return tokens.length > 0 || (await projectLives(db, project)) ? tokens : null;
@@ -232,22 +238,46 @@ export class SqlDirectory implements Directory {
     return await this.#queue.run((transaction) => deleteTokenTree(transaction, project, id));
   }
 
+  async destructions(): Promise<string | null> {
+    return await this.getSetting(DESTRUCTIONS_SETTING);
+  }
+
+  async noteTokenUses(uses: readonly TokenUse[]): Promise<void> {
+    await this.#queue.inBackground((transaction) => updateTokenUses(transaction, uses));
+  }
+
   async getSetting(name: string): Promise<string | null> {
-    const row = await read(this.#engine, (db) =>
-      db.selectFrom("settings").select("value").where("name", "=", name).executeTakeFirst(),
-    );
-    return row?.value ?? null;
+    return await read(this.#engine, (db) => selectSetting(db, name));
+  }
+
+  async deleteSetting(name: string): Promise<void> {
+    await this.#queue.run((transaction) => transaction.deleteFrom("settings").where("name", "=", name).execute());
   }
 
   async setSetting(name: string, value: string): Promise<void> {
-    await this.#queue.run((transaction) =>
-      transaction
-        .insertInto("settings")
-        .values({ name, value })
-        .onConflict((conflict) => conflict.column("name").doUpdateSet({ value }))
-        .execute(),
-    );
+    await this.#queue.run((transaction) => writeSetting(transaction, name, value));
   }
+
+  async replaceSetting(name: string, expected: string | null, value: string): Promise<boolean> {
+    return await this.#queue.run(async (transaction) => {
+      if ((await selectSetting(transaction, name)) !== expected) return false;
+      await writeSetting(transaction, name, value);
+      return true;
+    });
+  }
+}
+
+async function selectSetting(db: Kysely<Schema>, name: string): Promise<string | null> {
+  const row = await db.selectFrom("settings").select("value").where("name", "=", name).executeTakeFirst();
+  return row?.value ?? null;
+}
+
+async function writeSetting(transaction: Transaction<Schema>, name: string, value: string): Promise<void> {
+  await transaction
+    .insertInto("settings")
+    .values({ name, value })
+    .onConflict((conflict) => conflict.column("name").doUpdateSet({ value }))
+    .execute();
 }
 
 function selectLiveStores(db: Kysely<Schema>) {

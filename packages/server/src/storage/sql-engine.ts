@@ -2,7 +2,7 @@
 
 import { setTimeout as sleep } from "node:timers/promises";
 
-import type { CompiledQuery, Kysely, QueryResult, Transaction, TransactionBuilder } from "kysely";
+import type { CompiledQuery, Kysely, QueryResult, RawBuilder, Transaction, TransactionBuilder } from "kysely";
 
 import { StorageBusyError, type StorageError } from "./record-store.js";
 import type { Schema } from "./schema.js";
@@ -14,8 +14,11 @@ import type { Schema } from "./schema.js";
  */
 export type Isolation = "serializable" | "read committed";
 
-/** Why trying again may help: another transaction came in the way, or the connection was lost. */
-export type Retry = "conflict" | "away";
+/**
+ * Why trying again may help: another transaction came in the way, the connection was lost, or another process has the database
+ * to itself.
+ */
+export type Retry = "conflict" | "away" | "busy";
 
 export interface SqlEngine {
   /** Runs single statements; each sees everything that was committed before it, and nothing that was not. */
@@ -24,6 +27,10 @@ export interface SqlEngine {
   readTimes?: ReadTimes;
   /** How many transactions may run at once. With one, nothing comes between two statements of a transaction. */
   writers: number;
+  /** The database's own clock, in milliseconds since the epoch: the one that all servers on it share. */
+  clock: RawBuilder<number>;
+  /** Milliseconds for which the rows of a destroyed store stay (maintenance.ts § purgeDue); 0 where there is one server. */
+  destroyedRowsStay: number;
   /** A transaction in a connection of its own. Only the write queue uses it. */
   transaction(isolation: Isolation): TransactionBuilder<Schema>;
   /** Brings the tables up to date, while no other server does. @throws {NewerDatabaseError} */
@@ -114,14 +121,4 @@ async function within<T>(answer: Promise<T>, deadline: number): Promise<T> {
   } finally {
     clearTimeout(timer);
   }
-}
-
-/** For a database in this very process: there are no round trips to save. */
-export async function executeInTurn(
-  transaction: Transaction<Schema>,
-  queries: readonly CompiledQuery[],
-): Promise<QueryResult<unknown>[]> {
-  const results: QueryResult<unknown>[] = [];
-  for (const query of queries) results.push(await transaction.executeQuery(query));
-  return results;
 }

@@ -44,10 +44,10 @@ describe("a project that was destroyed", () => {
   test("leaves no keys behind, not even of a store that was made meanwhile", async () => {
     await asRoot("POST", "/v1/projects", { id: "acme" });
     const destroy = world.directory.destroyProject.bind(world.directory);
-    const spy = vi.spyOn(world.directory, "destroyProject").mockImplementation(async (id) => {
+    const spy = vi.spyOn(world.directory, "destroyProject").mockImplementation(async (id, now) => {
       expect((await asRoot("POST", "/v1/projects/acme/stores", { id: "late" })).status).toBe(201);
       expect(await world.keys.open("acme", "late")).not.toBeNull();
-      return destroy(id);
+      return destroy(id, now);
     });
     expect((await asRoot("DELETE", "/v1/projects/acme")).status).toBe(204);
     spy.mockRestore();
@@ -94,7 +94,7 @@ describe("tokens", () => {
   test("are shown once, listed without their text, and deleted", async () => {
     const answer = await asRoot("POST", TOKENS, { name: "backend", grants: READ });
     const minted = (await answer.json()) as MintedToken;
-    const info = { id: minted.id, name: "backend", grants: READ, createdAt: START, expiresAt: null };
+    const info = { id: minted.id, name: "backend", grants: READ, createdAt: START, expiresAt: null, lastUsedAt: null };
     expect([answer.status, minted]).toEqual([201, { ...info, token: minted.token }]);
     expect(minted.token.slice(4, 16)).toBe(minted.id);
     expect(await (await asRoot("GET", TOKENS)).json()).toEqual({ tokens: [info] });
@@ -156,6 +156,14 @@ describe("tokens", () => {
       const answer = asRoot("POST", TOKENS, { name: "x", grants });
       expect(await outcome(answer), JSON.stringify(grants)).toEqual([400, "invalid_request"]);
     }
+  });
+
+  test("have a name that every database can keep", async () => {
+    for (const name of ["", "x".repeat(101), "a\0b", "\ud800", "x\udc00"]) {
+      const answer = asRoot("POST", TOKENS, { name, grants: READ });
+      expect(await outcome(answer), JSON.stringify(name)).toEqual([400, "invalid_request"]);
+    }
+    expect((await asRoot("POST", TOKENS, { name: "\u{1f600}".repeat(50), grants: READ })).status).toBe(201);
   });
 });
 

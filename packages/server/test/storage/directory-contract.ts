@@ -101,9 +101,9 @@ export function directoryContract(create: () => Promise<TestDatabase>): void {
       await directory.createToken(newToken("a"));
       await directory.createToken(newToken("b", { mintedBy: "a" }));
       await directory.createToken(newToken("c", { project: "q" }));
-      expect(await directory.destroyProject("r")).toBe(false);
-      expect(await directory.destroyProject("p")).toBe(true);
-      expect(await directory.destroyProject("p")).toBe(false);
+      expect(await directory.destroyProject("r", 9)).toBe(false);
+      expect(await directory.destroyProject("p", 9)).toBe(true);
+      expect(await directory.destroyProject("p", 9)).toBe(false);
       expect(await directory.hasProject("p")).toBe(false);
       expect((await directory.listProjects()).map(({ id }) => id)).toEqual(["q"]);
       expect(await directory.getStore("p", "s")).toBeNull();
@@ -137,7 +137,7 @@ export function directoryContract(create: () => Promise<TestDatabase>): void {
         ],
       });
       expect(await db.directory.createToken(token)).toBe(true);
-      expect(await db.directory.findToken("a")).toStrictEqual(token);
+      expect(await db.directory.findToken("a")).toStrictEqual({ ...token, lastUsedAt: null });
       expect(await db.directory.findToken("b")).toBeNull();
       expect(await db.directory.createToken(newToken("b", { project: "nothing" }))).toBe(false);
     });
@@ -146,10 +146,35 @@ export function directoryContract(create: () => Promise<TestDatabase>): void {
       const tokens = [newToken("a"), newToken("c", { createdAt: 20 }), newToken("b", { createdAt: 30, grants: [] })];
       for (const token of [...tokens].reverse()) await db.directory.createToken(token);
       await db.directory.createToken(newToken("x", { project: "q" }));
-      expect(await db.directory.listTokens("p")).toStrictEqual(tokens);
+      expect(await db.directory.listTokens("p")).toStrictEqual(tokens.map((token) => ({ ...token, lastUsedAt: null })));
       expect(await db.directory.listTokens("r")).toBeNull();
       await db.directory.deleteToken("q", "x");
       expect(await db.directory.listTokens("q")).toEqual([]);
+    });
+
+    test("have a last use, the latest that anybody noted, and one that is gone has none", async () => {
+      const { directory } = db;
+      for (const id of ["a", "b", "c"]) await directory.createToken(newToken(id));
+      const lastUses = async () =>
+        Object.fromEntries(((await directory.listTokens("p")) ?? []).map(({ id, lastUsedAt }) => [id, lastUsedAt]));
+      await directory.noteTokenUses([]);
+      expect(await lastUses()).toEqual({ a: null, b: null, c: null });
+      await Promise.all([
+        directory.noteTokenUses([
+          { id: "b", at: 2 },
+          { id: "a", at: MAX },
+        ]),
+        directory.noteTokenUses([
+          { id: "a", at: 1 },
+          { id: "b", at: 3 },
+          { id: "gone", at: 5 },
+        ]),
+        directory.deleteToken("p", "c"),
+        directory.noteTokenUses([{ id: "c", at: 4 }]),
+      ]);
+      expect(await lastUses()).toEqual({ a: MAX, b: 3 });
+      expect((await directory.findToken("b"))?.lastUsedAt).toBe(3);
+      expect(await directory.findToken("gone")).toBeNull();
     });
 
     test("die with the token that minted them, however far up, and nothing else does", async () => {
@@ -187,6 +212,26 @@ export function directoryContract(create: () => Promise<TestDatabase>): void {
     await db.close();
     db = await world.open();
     expect([await db.directory.getSetting("a"), await db.directory.getSetting("b")]).toEqual(["", "2"]);
+    expect(await db.directory.replaceSetting("a", "1", "3")).toBe(false);
+    expect(await db.directory.replaceSetting("a", null, "3")).toBe(false);
+    expect(await db.directory.replaceSetting("c", "1", "3")).toBe(false);
+    expect(await db.directory.replaceSetting("a", "", "3")).toBe(true);
+    expect(await db.directory.replaceSetting("c", null, "4")).toBe(true);
+    const kept = await Promise.all(["a", "b", "c"].map((name) => db.directory.getSetting(name)));
+    expect(kept).toEqual(["3", "2", "4"]);
+  });
+
+  test("a setting is replaced only by who knows what it is, and by one of several at once", async () => {
+    const { directory } = db;
+    expect(await directory.replaceSetting("a", "0", "1")).toBe(false);
+    expect(await directory.replaceSetting("a", null, "1")).toBe(true);
+    expect(await directory.replaceSetting("a", null, "2")).toBe(false);
+    const results = await Promise.all(
+      ["3", "4", "5"].map(async (value) => ({ value, won: await directory.replaceSetting("a", "1", value) })),
+    );
+    const winners = results.filter(({ won }) => won);
+    expect(winners).toHaveLength(1);
+    expect(await directory.getSetting("a")).toBe(winners[0]?.value);
   });
 
   describe("secret checks", () => {
