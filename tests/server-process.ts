@@ -29,6 +29,7 @@ export interface ProcessOptions {
 }
 
 export interface ServerProcess {
+  pid: number;
   url: string;
   metricsUrl: string | null;
   /** Everything written to stdout and stderr so far. */
@@ -74,6 +75,7 @@ export async function spawnServer(options: ProcessOptions): Promise<ServerProces
   child.stderr.setEncoding("utf8").on("data", (part: string) => (text += part));
   const listening = await listeningLine(child, () => text, closed);
   return {
+    pid: child.pid ?? 0,
     ...listening,
     output: () => text,
     async end(signal) {

@@ -52,3 +52,24 @@ export const WRITES_WITH_OLD_KEYS: Edit = {
 
 /** Reads go on with them for ever. */
 export const GRACE_WITHOUT_END: Edit = { find: "age <= this.#ttl + this.#grace;", replace: "true;" };
+
+/** Large bodies are read whether there is room for them or not. */
+export const ALL_BODIES_TAKEN: Edit = {
+  find: "await this.#gate.enter(bytes * this.#copies);",
+  replace: "() => void 0;",
+};
+
+/** Large answers are given whatever clients have not yet taken. */
+export const ALL_ANSWERS_HELD: Edit = { find: "this.#answers.tryEnter(body.length);", replace: "() => void 0;" };
+
+/** All requests are worked on at once. */
+export const ALL_REQUESTS_LET_IN: Edit = { find: "await this.#lanes[lane].enter();", replace: "() => void 0;" };
+
+/** The process stands still while another one has the database locked. */
+export const WAITING_IN_SQLITE: Edit = { find: 'writer.pragma("busy_timeout = 0");', replace: "" };
+
+/** Any number of unknown tokens is looked up at once. */
+export const ALL_STRANGERS_LOOKED_UP: Edit = { find: "await this.#strangers.enter();", replace: "null;" };
+
+/** Log lines wait in memory for whoever reads them. */
+export const WHOLE_LOG_KEPT: Edit = { find: "maxLength: MAX_LOG_BYTES", replace: "maxLength: 0" };
