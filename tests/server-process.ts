@@ -75,8 +75,8 @@ export async function spawnServer(options: ProcessOptions): Promise<ServerProces
   child.stderr.setEncoding("utf8").on("data", (part: string) => (text += part));
   const listening = await listeningLine(child, () => text, closed);
   return {
+    pid: child.pid ?? 0,
     ...listening,
-    pid: child.pid ?? expect.unreachable(),
     output: () => text,
     async end(signal) {
       child.kill(signal);

@@ -9,7 +9,21 @@ import type { DatabaseName } from "./databases.ts";
 
 /** The suite's tests, by the numbers of CONTRIBUTING.md § The reliability suite. */
 type TrialId =
-  "R1" | "R3" | "R4" | "R6" | "R7" | "R8" | "R9" | "R10" | "R12" | "R13" | "R15" | "failover" | "soak" | "copy";
+  | "R1"
+  | "R3"
+  | "R4"
+  | "R6"
+  | "R7"
+  | "R8"
+  | "R9"
+  | "R10"
+  | "R12"
+  | "R13"
+  | "R15"
+  | "failover"
+  | "overload"
+  | "soak"
+  | "copy";
 
 interface Subject {
   id: TrialId;

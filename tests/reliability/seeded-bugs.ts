@@ -190,3 +190,24 @@ export const LEASE_NEVER_LOST: readonly Edit[] = [
   { find: "if (!await holdsLease(transaction, lease)) return null;", replace: "" },
   { find: "STEP_KEYS = 64", replace: "STEP_KEYS = 2" },
 ];
+
+/** Large bodies are read whether there is room for them or not. */
+export const ALL_BODIES_TAKEN: Edit = {
+  find: "await this.#gate.enter(bytes * this.#copies);",
+  replace: "() => void 0;",
+};
+
+/** Large answers are given whatever clients have not yet taken. */
+export const ALL_ANSWERS_HELD: Edit = { find: "this.#answers.tryEnter(body.length);", replace: "() => void 0;" };
+
+/** All requests are worked on at once. */
+export const ALL_REQUESTS_LET_IN: Edit = { find: "await this.#lanes[lane].enter();", replace: "() => void 0;" };
+
+/** The process stands still while another one has the database locked. */
+export const WAITING_IN_SQLITE: Edit = { find: 'writer.pragma("busy_timeout = 0");', replace: "" };
+
+/** Any number of unknown tokens is looked up at once. */
+export const ALL_STRANGERS_LOOKED_UP: Edit = { find: "await this.#strangers.enter();", replace: "null;" };
+
+/** Log lines wait in memory for whoever reads them. */
+export const WHOLE_LOG_KEPT: Edit = { find: "maxLength: MAX_LOG_BYTES", replace: "maxLength: 0" };
