@@ -6,7 +6,7 @@ import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 
-import { expect, onTestFinished } from "vitest";
+import { onTestFinished } from "vitest";
 
 import { startCluster } from "./postgres.ts";
 
