@@ -51,7 +51,7 @@ describe.runIf(reason === null)("while PostgreSQL fails over", () => {
       await nodes.configure({ synchronous_mode: false, maximum_lag_on_failover: 2 ** 30 });
       const { losses } = await failOver(nodes, ["lag"]);
       const caught = losses.some((loss) => loss.includes("was acknowledged and is lost"));
-      reportBug({ id: "failover", test: "failover", database: "PostgreSQL", bug: "asynchronous replication", caught });
+      reportBug({ id: "failover", database: "PostgreSQL", bug: "asynchronous replication", caught });
       expect(caught).toBe(true);
     },
   );
