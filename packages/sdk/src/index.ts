@@ -35,6 +35,7 @@ export {
   OverloadedError,
   PermissionDeniedError,
   ProtocolError,
+  QuotaExceededError,
   RecordInactiveError,
   RecordOpenError,
   RecordProtectedError,

@@ -5,7 +5,7 @@ import { Hono } from "hono";
 import { Authenticator } from "./auth/authenticator.js";
 import { RootDigest } from "./auth/root-digest.js";
 import { checkOptions } from "./check-options.js";
-import type { KeyAdministrator, Services, StoreKeyMaker } from "./http/call.js";
+import type { KeyAdministrator, QuotaKeeper, Services, StoreKeyMaker } from "./http/call.js";
 import { corsHeaders, preflight } from "./http/cors.js";
 import {
   dispatch,
@@ -44,6 +44,8 @@ export interface AppDependencies {
   purgeDestroyed: () => void;
   /** Overwrites what the deletion of keys has left in the database's own log; it does not throw. Nothing by default. */
   scrub?: () => Promise<void>;
+  /** Knows the bounds on projects' bytes; without it they are not enforced. */
+  quotas?: QuotaKeeper;
   /** Told on which day (its begin in UTC, in milliseconds since the epoch) a token was used, once per token and day or more often. */
   noteTokenUse?: (id: string, day: number) => void;
   logger: Logger;
@@ -65,6 +67,7 @@ const DEPENDENCY_NAMES = {
   readinessChecks: "required",
   purgeDestroyed: "required",
   scrub: "optional",
+  quotas: "optional",
   noteTokenUse: "optional",
   logger: "required",
   metrics: "optional",
@@ -72,6 +75,8 @@ const DEPENDENCY_NAMES = {
   onAccess: "optional",
   corsOrigin: "optional",
 } as const;
+
+const NO_QUOTAS: QuotaKeeper = { of: () => undefined, refresh: () => Promise.resolve() };
 
 /**
  * Makes the app. It starts nothing and keeps nothing open.
@@ -93,6 +98,7 @@ export function createApp(dependencies: AppDependencies): Hono<NodeEnv> {
     now,
     purgeDestroyed,
     scrub: dependencies.scrub ?? (() => Promise.resolve()),
+    quotas: dependencies.quotas ?? NO_QUOTAS,
     mismatches: new MismatchLimit(),
     checkReady: createReadiness(dependencies.readinessChecks),
     forgetTokens: () => authenticator.forget(),

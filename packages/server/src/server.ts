@@ -26,6 +26,7 @@ import { createMetrics, createMetricsServer, type Metrics } from "./metrics.js";
 import { explainRefusal } from "./own-directory.js";
 import { writePrivateFile } from "./private-file.js";
 import { createPurge } from "./purge.js";
+import { ByteQuotas } from "./quotas/byte-quotas.js";
 import { StartupError, codeOf } from "./startup-error.js";
 import type { Database } from "./storage/database.js";
 import type { Directory } from "./storage/directory.js";
@@ -35,6 +36,8 @@ const LOOPBACK = "127.0.0.1";
 const EXPIRY_MILLISECONDS = 60_000;
 const KEY_MILLISECONDS = 60_000;
 const TOKEN_USE_MILLISECONDS = 60_000;
+const QUOTA_MILLISECONDS = 60_000;
+const COUNT_MILLISECONDS = 300_000;
 export const MASTER_KEY_ROTATION = 90 * 24 * 3_600_000;
 /** How long requests under way may go on after `close`, in milliseconds. */
 const GRACE_MILLISECONDS = 10_000;
@@ -88,6 +91,10 @@ export interface ServerOptions {
   keyInterval?: number;
   /** How often to write down which tokens were used, in milliseconds; every minute by default. */
   tokenUseInterval?: number;
+  /** How often to look for quotas that other servers have set, in milliseconds; every minute by default. */
+  quotaInterval?: number;
+  /** How often to count the bytes of projects that have a quota of them, in milliseconds; every 5 minutes by default. */
+  countInterval?: number;
   onAccess?: (event: AccessEvent) => void;
 }
 
@@ -127,6 +134,8 @@ const OPTION_NAMES = {
   expiryInterval: "optional",
   keyInterval: "optional",
   tokenUseInterval: "optional",
+  quotaInterval: "optional",
+  countInterval: "optional",
   onAccess: "optional",
 } as const;
 
@@ -189,6 +198,14 @@ async function run(
     onProgress: metrics?.setKeyWork,
   });
   const tokenUses = new TokenUses({ directory, logger, interval: options.tokenUseInterval ?? TOKEN_USE_MILLISECONDS });
+  const quotas = new ByteQuotas({
+    quotas: database.quotas,
+    maintenance: database.maintenance,
+    logger,
+    now,
+    interval: options.quotaInterval ?? QUOTA_MILLISECONDS,
+    countInterval: options.countInterval ?? COUNT_MILLISECONDS,
+  });
   const app = createApp({
     records: new EnvelopeStore(database.records, keys),
     directory,
@@ -198,6 +215,7 @@ async function run(
     readinessChecks: [() => database.check(), () => checkProvider(providers)],
     purgeDestroyed: () => purge.start(),
     scrub: () => scrub(database, logger),
+    quotas,
     noteTokenUse: (id, day) => tokenUses.note(id, day),
     logger,
     now,
@@ -205,6 +223,7 @@ async function run(
     ...(options.onAccess && { onAccess: options.onAccess }),
     ...(options.corsOrigin !== undefined && { corsOrigin: options.corsOrigin }),
   });
+  await quotas.start();
   // What was destroyed before the last stop may not have been purged to its end.
   purge.start();
   expiry.start();
@@ -216,7 +235,7 @@ async function run(
   const server = createNodeServer(app, options.maxConnections ?? DEFAULT_MAX_CONNECTIONS);
   const stop = async (listeners: Server[]) => {
     await Promise.all(listeners.map(closeListener));
-    await Promise.all([purge.stop(), expiry.stop(), keeper.stop(), tokenUses.stop()]);
+    await Promise.all([purge.stop(), expiry.stop(), keeper.stop(), tokenUses.stop(), quotas.stop()]);
   };
   const listeners: Server[] = [server];
   const metricsServer = metrics && createMetricsServer(metrics);

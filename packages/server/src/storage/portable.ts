@@ -1,7 +1,7 @@
 /**
  * Which tables and columns a backup holds; spec/envelope.md § Backups. A column or a table more is one line more here,
- * and the compiler asks for it. Leases, purges, re-encryptions and retired master keys are missing on purpose: they are of the
- * running database only, and a retired master key unwraps nothing wherever it is asked.
+ * and the compiler asks for it. Leases, purges, re-encryptions, counts and retired master keys are missing on purpose: they are of
+ * the running database only, and a retired master key unwraps nothing wherever it is asked.
  */
 
 import type { Schema } from "./schema.js";
@@ -37,7 +37,18 @@ export type VersionRow = Omit<Schema["record_versions"], "project" | "store" | "
 
 /** In the order in which they are put back: no row comes before one that it refers to. */
 export const ADMINISTRATION = {
-  projects: { key: ["id"], columns: { id: "text", created_at: "integer", destroyed_at: "integer?" } },
+  projects: {
+    key: ["id"],
+    columns: {
+      id: "text",
+      created_at: "integer",
+      destroyed_at: "integer?",
+      max_stores: "integer?",
+      max_tokens: "integer?",
+      max_bytes: "integer?",
+    },
+    absent: { max_stores: null, max_tokens: null, max_bytes: null },
+  },
   stores: {
     key: ["project", "id"],
     columns: {

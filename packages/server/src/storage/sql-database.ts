@@ -6,6 +6,7 @@ import { SqlDirectory } from "./sql-directory.js";
 import { read, type SqlEngine } from "./sql-engine.js";
 import { SqlKeyDirectory } from "./sql-key-directory.js";
 import { SqlMaintenanceStore } from "./sql-maintenance.js";
+import { SqlQuotaStore } from "./sql-quotas.js";
 import { SqlRecordStore } from "./sql-record-store.js";
 import { SqlRestoration } from "./sql-restoration.js";
 import { WriteQueue } from "./write-queue.js";
@@ -28,6 +29,7 @@ export async function createDatabase(engine: SqlEngine): Promise<Database> {
     keys: new SqlKeyDirectory(engine, queue),
     maintenance: new SqlMaintenanceStore(engine, queue),
     restoration: new SqlRestoration(engine, queue),
+    quotas: new SqlQuotaStore(engine, queue),
     async check() {
       await read(engine, (db) => db.selectFrom("settings").select("name").limit(1).execute());
     },
