@@ -167,6 +167,14 @@ export class PermissionDeniedError extends TacendaError {
   readonly code = "permission_denied";
 }
 
+/**
+ * The project has reached a limit that the server's operator has set for it: of stores, tokens, or bytes. Nothing was written.
+ * Reading and deleting go on. For bytes, what was deleted makes room within minutes.
+ */
+export class QuotaExceededError extends TacendaError {
+  readonly code = "quota_exceeded";
+}
+
 /** There is no such store, or the token is for another project. */
 export class StoreNotFoundError extends TacendaError {
   readonly code = "store_not_found";
@@ -277,6 +285,7 @@ export interface TacendaErrorTypes {
   incompatible_version: IncompatibleVersionError;
   token_refused: TokenRefusedError;
   permission_denied: PermissionDeniedError;
+  quota_exceeded: QuotaExceededError;
   store_not_found: StoreNotFoundError;
   conflict: ConflictError;
   already_exists: AlreadyExistsError;

@@ -36,6 +36,7 @@ export {
   OverloadedError,
   PermissionDeniedError,
   ProtocolError,
+  QuotaExceededError,
   RateLimitedError,
   RecordInactiveError,
   RecordOpenError,
