@@ -22,8 +22,8 @@ const PASSWORD = "password-of-the-failover-test";
 /** Milliseconds that anything of Patroni's may take: a base backup, an election, a rewind. */
 const PATIENCE = 120_000;
 
-/** Seconds. A leader that does not renew its lock within `ttl` has lost it; it tries every `loop_wait`. */
-export const TIMES = { ttl: 20, loop_wait: 2, retry_timeout: 5 };
+/** Patroni's, in seconds: a leader that does not renew its lock within `ttl` has lost it; it tries every `loop_wait`. */
+export const CLUSTER_SETTINGS = { ttl: 20, loop_wait: 2, retry_timeout: 5, synchronous_mode: true };
 
 export interface Node {
   name: string;
@@ -243,8 +243,7 @@ function settings({ name, port, api, folder }: Node, etcd: number): object {
     etcd3: { host: `127.0.0.1:${etcd}` },
     bootstrap: {
       dcs: {
-        ...TIMES,
-        synchronous_mode: true,
+        ...CLUSTER_SETTINGS,
         postgresql: { use_pg_rewind: true, parameters: { max_connections: 100, password_encryption: "scram-sha-256" } },
       },
       initdb: [{ encoding: "UTF8" }, "data-checksums"],

@@ -30,7 +30,7 @@ const HELD = 700;
  */
 export type Event = "kill" | "freeze" | "switchover" | "standby" | "strict" | "lag";
 
-export interface Round {
+interface Round {
   event: Event;
   /** Milliseconds in which a server acknowledged nothing, the longest of both. */
   gap: number;
