@@ -88,8 +88,8 @@ export const RETRY_OF_UNKNOWN_COMMIT: Edit = {
 
 /** A write of unknown outcome is answered 503, which says that nothing was written. */
 export const UNKNOWN_IS_REFUSED: Edit = {
-  find: 'return new HttpError("internal");',
-  replace: 'return new HttpError("overloaded");',
+  find: 'doubt = new HttpError("outcome_unknown", { cause: error });',
+  replace: 'throw new HttpError("overloaded");',
 };
 
 /** The precondition is checked before the transaction, and in it no more; of two writes of a version the later stays. */
