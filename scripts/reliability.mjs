@@ -10,6 +10,8 @@ const LONG = {
   TACENDA_KILL_ROUNDS: "200",
   TACENDA_KEY_KILL_ROUNDS: "100",
   TACENDA_KEY_TOURS: "5",
+  TACENDA_OVERLOAD_SECONDS: "60",
+  TACENDA_SOAK_MINUTES: "30",
 };
 
 mkdirSync("node_modules/.cache", { recursive: true });
