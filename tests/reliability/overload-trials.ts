@@ -74,7 +74,7 @@ const TOLD = 4_500;
 export async function tryStuck(database: DatabaseName, bin: string): Promise<{ faults: string[]; flooded: Flooded }> {
   const world = await openOverloadWorld(database, { bin });
   const { server, noisy } = world;
-  const onlookers = new Onlookers(world, ["read", "live", "ready"], 2_500);
+  const onlookers = new Onlookers(world, ["read", "live", "ready"], 2_000);
   const unlock = await lockWrites(world);
   const end = performance.now() + STUCK;
   const flooding = flood(server.url, 200, end, () => creation(noisy, "small"), [201, 503]);
@@ -197,7 +197,7 @@ export async function tryAnswers(bin: string): Promise<{ peak: number; faults: s
   };
   const onlookers = new Onlookers(world, ["read", "live", "ready", "admin"]);
   const sockets: Socket[] = [];
-  while (sockets.length < 100) {
+  while (sockets.length < 80) {
     const socket = await stall(server.url, [rawHead(batch, body.length), body]);
     sockets.push(socket);
     // One after the other: the answers pile up, not the questions.
@@ -229,7 +229,7 @@ export async function tryLog(bin: string): Promise<string[]> {
   const clients = new Clients(url, 32);
   let requests = 0;
   const ask = async () => {
-    for (; requests < 24_000; requests++)
+    for (; requests < 22_000; requests++)
       if ((await clients.send({ path: recordPath() })).status !== 401) throw new Error("Not without a token.");
   };
   await Promise.all(Array.from({ length: 32 }, ask));
@@ -246,6 +246,6 @@ export async function tryLog(bin: string): Promise<string[]> {
   const missing = lines.reduce((sum, { lines: count = 0 }) => sum + count, 0);
   return [
     ...(missing === 0 ? ["no line is missing: all of it was kept in memory"] : []),
-    ...(told + missing >= 24_001 ? [] : [`${told} requests are in the log, and ${missing} are said to be missing`]),
+    ...(told + missing >= 22_001 ? [] : [`${told} requests are in the log, and ${missing} are said to be missing`]),
   ];
 }

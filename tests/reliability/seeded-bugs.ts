@@ -211,3 +211,11 @@ export const ALL_STRANGERS_LOOKED_UP: Edit = { find: "await this.#strangers.ente
 
 /** Log lines wait in memory for whoever reads them. */
 export const WHOLE_LOG_KEPT: Edit = { find: "maxLength: MAX_LOG_BYTES", replace: "maxLength: 0" };
+
+/** Something of every request is kept for ever. */
+export const EVERY_REQUEST_KEPT: Edit = {
+  find: "return { started: performance.now(), requestId: randomUUID(), route, method, principal: null };",
+  replace:
+    "(globalThis.kept ??= []).push(Buffer.alloc(50_000, 1));\n" +
+    "  return { started: performance.now(), requestId: randomUUID(), route, method, principal: null };",
+};
