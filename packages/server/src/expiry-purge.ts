@@ -1,16 +1,16 @@
 /** Leaves only the heads of expired records, in the background and a few at a time; spec/http.md § Reading a record. */
 
 import { randomUUID } from "node:crypto";
-import { setImmediate } from "node:timers/promises";
 
 import { judgeExpiring } from "./envelope/expiry.js";
 import type { StoreKeys } from "./envelope/store-keys.js";
 import { describeError, type Logger } from "./logger.js";
+import { restAfter } from "./pace.js";
 import type { Purge } from "./purge.js";
 import type { ExpiryCursor, MaintenanceStore } from "./storage/maintenance.js";
 
-/** Per step: other writes come in between the steps. */
-const STEP = { maxRows: 256, maxBytes: 1_048_576 };
+/** Per step: other requests come in between the steps, and on SQLite wait for one. */
+const STEP = { maxRows: 128, maxBytes: 1_048_576 };
 /** Of several servers on one database, one does the work. */
 const LEASE = "expiry";
 /** More than a step takes; so long the work rests after a server was killed in it. */
@@ -65,6 +65,7 @@ async function dropExpired(
   let damaged = 0;
   let holdsLease = false;
   do {
+    const started = performance.now();
     const { rows, next } = await maintenance.findExpiring(now(), cursor, STEP);
     if (rows.length === 0) break;
     holdsLease = await maintenance.acquireLease(LEASE, owner, now(), LEASE_MILLISECONDS);
@@ -73,7 +74,7 @@ async function dropExpired(
     damaged += judged.damaged;
     if (judged.changes.length > 0) await maintenance.changeExpiring(judged.changes);
     cursor = next;
-    await setImmediate();
+    await restAfter(started);
   } while (cursor !== null && !isStopped());
   if (holdsLease) await maintenance.releaseLease(LEASE, owner);
   if (damaged > 0) logger.warn({ damaged }, "expired records that do not verify were left as they are");

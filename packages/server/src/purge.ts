@@ -3,13 +3,15 @@
  * spec/http.md § Stores, § Writing a record.
  */
 
-import { setImmediate } from "node:timers/promises";
-
 import { describeError, type Logger } from "./logger.js";
+import { restAfter } from "./pace.js";
 import type { MaintenanceStore } from "./storage/maintenance.js";
 
-/** Per step: other writes come in between the steps. Deleting costs as much as writing, for what goes is overwritten. */
-const STEP_ROWS = 500;
+/**
+ * Per step: other requests come in between the steps, and on SQLite wait for one. Deleting costs as much as writing, for what goes
+ * is overwritten.
+ */
+const STEP_ROWS = 128;
 const STEP_BYTES = 1_048_576;
 /** How often to look for what no call has announced, or a failure has left, in milliseconds. */
 const INTERVAL = 60_000;
@@ -31,9 +33,10 @@ export function createPurge(maintenance: MaintenanceStore, logger: Logger): Purg
       wanted = false;
       try {
         let purged = false;
-        while (!stopped && (await maintenance.purgeDestroyed(STEP_ROWS, STEP_BYTES)) > 0) {
+        for (let started = performance.now(); !stopped; started = performance.now()) {
+          if ((await maintenance.purgeDestroyed(STEP_ROWS, STEP_BYTES)) === 0) break;
           purged = true;
-          await setImmediate();
+          await restAfter(started);
         }
         if (purged) await maintenance.scrub();
       } catch (error) {
