@@ -40,14 +40,14 @@ interface Configured {
 }
 
 /** The text of the guide's one block in this language. */
-export function guided(language: string): string {
+function guided(language: string): string {
   const [, text] = new RegExp(`^\`\`\`${language}\\n(.*?)^\`\`\``, "ms").exec(readFileSync(GUIDE, "utf8")) ?? [];
   if (text === undefined) throw new Error(`docs/deploying.md has no block in ${language}.`);
   return text;
 }
 
 /** Every one must be there: the guide may have changed. */
-export function replaceAll(text: string, replacements: Readonly<Record<string, string>>): string {
+function replaceAll(text: string, replacements: Readonly<Record<string, string>>): string {
   for (const [from, to] of Object.entries(replacements)) {
     if (!text.includes(from)) throw new Error(`The guide's configuration has no ${from} any more: adapt the test.`);
     text = text.replaceAll(from, to);

@@ -75,7 +75,7 @@ test.each([
   [500, "internal", false],
   [503, "overloaded", true],
   [504, "outcome_unknown", true],
-  [507, "storage_full", false],
+  [507, "storage_full", true],
 ])("when it happened, and the second is answered %d, the outcome is unknown too", async (status, code, retryable) => {
   let puts = 0;
   const fetch = meddlingFetch(async (request, pass) => {

@@ -10,7 +10,7 @@ import { Counter, Gauge, Histogram, Registry, collectDefaultMetrics } from "prom
 import type { ObserveKeyProvider } from "./envelope/guarded-key-provider.js";
 
 /** How much the server has taken on. */
-export interface Load {
+interface Load {
   /** Requests worked on, and requests that wait for it. */
   readonly working: number;
   readonly waiting: number;

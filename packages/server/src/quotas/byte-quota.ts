@@ -50,12 +50,12 @@ export class ByteQuota {
     this.#count = count;
   }
 
-  /** Takes what the database says now. What was written before the count began is in it. */
+  /** Takes what the database says now. What was written before the count began is in it; of the last piece some may count twice. */
   update(limit: number, count: ByteCount | null): void {
     this.#limit = limit;
     this.#count = count;
     for (const [begin, bytes] of this.#pieces) {
-      if (count === null || begin > count.at) break;
+      if (count === null || begin + PIECE_MILLISECONDS > count.at) break;
       this.#pieces.delete(begin);
       this.#added -= bytes;
     }

@@ -117,7 +117,7 @@ export const KEYS = {
  * What a copy has besides, for it goes on where its source stopped. A backup leaves it out: a restored database begins anew,
  * and a retired master key unwraps nothing wherever it is asked.
  */
-export const OPERATION = {
+const OPERATION = {
   retired_master_keys: {
     key: ["provider", "master_version"],
     columns: { provider: "text", master_version: "integer", retired_at: "integer" },
