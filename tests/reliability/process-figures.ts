@@ -1,12 +1,21 @@
 /** What a process has of the system, from /proc: memory and open files. Linux only, as the rest of this suite. */
 
-import { readFileSync, readdirSync } from "node:fs";
+import { readFileSync, readdirSync, writeFileSync } from "node:fs";
 
 const KIBIBYTE = 1_024;
 
-/** The most memory that the process has had in bytes. */
+/** The most memory that the process has had since the last `forgetPeak`, in bytes. */
 export function peakMemory(pid: number): number {
   return statusOf(pid, "VmHWM");
+}
+
+/** The memory that it has now, in bytes. */
+export function memory(pid: number): number {
+  return statusOf(pid, "VmRSS");
+}
+
+export function forgetPeak(pid: number): void {
+  writeFileSync(`/proc/${pid}/clear_refs`, "5");
 }
 
 export function openFiles(pid: number): number {

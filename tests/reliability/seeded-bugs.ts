@@ -219,3 +219,20 @@ export const EVERY_REQUEST_KEPT: Edit = {
     "(globalThis.kept ??= []).push(Buffer.alloc(50_000, 1));\n" +
     "  return { started: performance.now(), requestId: randomUUID(), route, method, principal: null };",
 };
+
+/** No bug: clients are given less time, so that they are seen being cut off. */
+export const SHORT_LIMITS: Edit = {
+  find: "TIME_LIMITS = { request: 3e4, inactivity: 6e4 }",
+  replace: "TIME_LIMITS = { request: 4e3, inactivity: 6e3 }",
+};
+
+/** Headers and requests may take for ever. */
+export const TIME_LIMITS_LIFTED: readonly Edit[] = [
+  { find: "headersTimeout: Math.min(HEADERS_MILLISECONDS, limits.request),", replace: "headersTimeout: 0," },
+  { find: "requestTimeout: limits.request,", replace: "requestTimeout: 0," },
+];
+
+/** A body that is too long is read on. */
+export const BODY_LIMIT_LIFTED: readonly Edit[] = [
+  { find: 'settle(() => reject(new HttpError("body_too_large")));', replace: "incoming.resume();" },
+];
