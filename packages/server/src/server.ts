@@ -194,7 +194,10 @@ async function run(
   await directory.createProject({ id: DEFAULT_PROJECT, createdAt: now() });
   const announce = options.announceRootToken ?? ((token) => writeRootToken(options.dataDir, token, logger));
   if (rootDigest === null && !(await ensureRootToken(directory, announce))) {
-    logger.warn({}, "the root token was reset meanwhile: the one of this start never holds");
+    throw new StartupError(
+      "While this server was held up, another one made the root token, or it was reset. The one that was made here never holds: " +
+        "forget it, delete the file root-token if it was written to that, and start again.",
+    );
   }
   await data.started();
 
