@@ -38,6 +38,8 @@ export interface ServerProcess {
   end(signal: "SIGTERM" | "SIGKILL"): Promise<void>;
   /** Resolves when the process has ended by itself, with the signal that did it or null. */
   ended: Promise<NodeJS.Signals | null>;
+  /** Null until it has ended, and when a signal did it. */
+  exitCode(): number | null;
 }
 
 /** A fresh folder, removed when the test ends. */
@@ -83,6 +85,7 @@ export async function spawnServer(options: ProcessOptions): Promise<ServerProces
       await closed;
     },
     ended: closed.then(() => child.signalCode),
+    exitCode: () => child.exitCode,
   };
 }
 

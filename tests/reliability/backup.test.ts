@@ -123,8 +123,9 @@ test.each<[DatabaseName, Edit]>([
   const world = await openWorld(await seedServer(await freshFolder(), [bug]), database, BALLAST / 2);
   const target = join(world.folder, "backup");
   const before = await backUpUnderLoad(world, target, 0);
-  const { faults } = await restoreAndRead(world, target, before, database);
-  const caught = faults.join("\n").includes("are of two batches");
+  // It shows in what was read, or already in a body that is not the one its record had announced.
+  const seen = await restoreAndRead(world, target, before, database).then(({ faults }) => faults.join("\n"), String);
+  const caught = /are of two batches|is damaged at line/.test(seen);
   reportBug({ id: "R15", test: "backup under load", database, bug: "a backup that is not of one state", caught });
-  expect(caught, faults.join("\n")).toBe(true);
+  expect(caught, seen).toBe(true);
 });

@@ -66,21 +66,22 @@ describe(`${CLIENTS} slow and endless clients`, { timeout: 180_000 + TRIES * ROU
     expect(faults).toEqual([]);
   });
 
-  test.runIf(ROUNDS > 0)(`keep others waiting no more than ${MOST} times as long`, async () => {
-    const world = await openSlowWorld(SERVER_BIN, OWN_LIMITS);
-    const ratios: number[] = [];
-    while (ratios.length < TRIES && !ratios.some((ratio) => ratio <= MOST)) ratios.push(await slowdown(world));
-    const best = Math.min(...ratios);
-    const row = { ...subject, test: `others' p99 under slow clients: ${best.toFixed(2)} times` };
-    reportTrials({
-      ...row,
-      trials: ROUNDS * ratios.length,
-      unit: "rounds",
-      losses: 0,
-      violations: best <= MOST ? 0 : 1,
+  if (ROUNDS > 0)
+    test(`keep others waiting no more than ${MOST} times as long`, async () => {
+      const world = await openSlowWorld(SERVER_BIN, OWN_LIMITS);
+      const ratios: number[] = [];
+      while (ratios.length < TRIES && !ratios.some((ratio) => ratio <= MOST)) ratios.push(await slowdown(world));
+      const best = Math.min(...ratios);
+      const row = { ...subject, test: `others' p99 under slow clients: ${best.toFixed(2)} times` };
+      reportTrials({
+        ...row,
+        trials: ROUNDS * ratios.length,
+        unit: "rounds",
+        losses: 0,
+        violations: best <= MOST ? 0 : 1,
+      });
+      expect(best, ratios.join()).toBeLessThanOrEqual(MOST);
     });
-    expect(best, ratios.join()).toBeLessThanOrEqual(MOST);
-  });
 
   test.each([
     ["time limits lifted", TIME_LIMITS_LIFTED, "were not cut off"],

@@ -9,6 +9,7 @@ import { StartupError } from "./startup-error.js";
 import { OlderDatabaseError, type Database } from "./storage/database.js";
 import { lockDataDirectory } from "./storage/lock.js";
 import { StorageFullError } from "./storage/record-store.js";
+import type { Snapshot } from "./storage/snapshot.js";
 import { openSqlite, openSqliteSnapshot } from "./storage/sqlite.js";
 
 /** `directory` is absolute, and made before the database is opened for serving or restoring. */
@@ -30,11 +31,28 @@ export function sqlitePlace(directory: string): DatabasePlace {
         if (existsSync(file)) await refuseOlder(file);
         return await openSqlite(file);
       }),
-    async openSnapshot() {
-      if (existsSync(file)) return await openSqliteSnapshot(file);
-      throw new StartupError(`There is no database in ${directory}: name a server's data directory with --data-dir.`);
+    async openBeside() {
+      // Bringing it up to date would pull the tables from under an older server.
+      await (await openSnapshot(directory, file)).close();
+      const database = await openSqlite(file);
+      return { database, close: () => database.close() };
     },
+    hold() {
+      const lock = claim(directory);
+      return {
+        // The lock keeps them out.
+        refuseOthers: () => Promise.resolve(),
+        open: () => openSqlite(file),
+        release: () => lock.release(),
+      };
+    },
+    openSnapshot: () => openSnapshot(directory, file),
   };
+}
+
+async function openSnapshot(directory: string, file: string): Promise<Snapshot> {
+  if (existsSync(file)) return await openSqliteSnapshot(file);
+  throw new StartupError(`There is no database in ${directory}: name the data directory of a server.`);
 }
 
 /** @throws {DataDirectoryLockedError} when another server runs on the directory. */

@@ -37,7 +37,7 @@ interface CallOptions {
 }
 
 /** A well-behaved request. */
-export async function call(url: string, method: string, path: string, options: CallOptions = {}): Promise<Response> {
+async function call(url: string, method: string, path: string, options: CallOptions = {}): Promise<Response> {
   const { token = ROOT_TOKEN, headers, json, body } = options;
   return await fetch(url + path, {
     method,

@@ -47,7 +47,7 @@ const busy = Object.assign(new Error(CANARY), { code: "SQLITE_BUSY" });
 const CASES: [thrown: unknown, status: number, code: string][] = [
   [new StorageFullError("No room."), 507, "storage_full"],
   [new StorageError("It failed.", { cause: busy }), 503, "overloaded"],
-  [new StorageError("It failed.", { cause: busy, outcome: "unknown" }), 500, "internal"],
+  [new StorageError("It failed.", { cause: busy, outcome: "unknown" }), 504, "outcome_unknown"],
   [new StorageError("It failed.", { cause: new Error(CANARY) }), 500, "internal"],
   [new StaleKeyError("Stale."), 503, "overloaded"],
   [new StorageBusyError(), 503, "overloaded"],
