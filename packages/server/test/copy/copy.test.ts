@@ -80,6 +80,23 @@ test.runIf(hasPostgres)("from kind to kind, and back, everything is as it was", 
   await held.close();
 });
 
+test("of two runs at work on one target the earlier one changes nothing any more", async () => {
+  const { source } = await openWorld();
+  const target = await freshDirectory();
+  await target.prepare();
+  const { database, close } = await target.place.openForRestore();
+  const snapshot = await source.place.openSnapshot();
+  const { place } = target;
+  const options = { snapshot, target: database, targetName: place.name, openTarget: () => place.openSnapshot() };
+  const earlier = await copyDatabase(options);
+  const later = await copyDatabase(options);
+  await expect(earlier.end()).rejects.toThrow("Another restore or copy into the same database is at work.");
+  await later.end();
+  await snapshot.close();
+  await close();
+  await (await openForServing(place)).close();
+});
+
 describe.each(KINDS)("a copy to %s", (_, fresh) => {
   test("that was cut off at any change of the target is of no use until it is finished, and then complete", async () => {
     // Bodies that make some batches.
@@ -104,7 +121,7 @@ describe.each(KINDS)("a copy to %s", (_, fresh) => {
       await expect(openForServing(target.place)).rejects.toThrow("is half copied");
       await expect(openWholeSnapshot(target.place)).rejects.toThrow("Run the same copy again");
     }
-    expect(kills).toBeGreaterThan(8);
+    expect(kills).toBeGreaterThanOrEqual(6);
     const snapshot = await source.place.openSnapshot();
     expect(await attempt({ snapshot, target, ends: true })).toMatchObject({ records: 315, kept: 315 });
     await snapshot.close();
