@@ -29,6 +29,7 @@ export interface ProcessOptions {
 }
 
 export interface ServerProcess {
+  pid: number;
   url: string;
   metricsUrl: string | null;
   /** Everything written to stdout and stderr so far. */
@@ -37,6 +38,8 @@ export interface ServerProcess {
   end(signal: "SIGTERM" | "SIGKILL"): Promise<void>;
   /** Resolves when the process has ended by itself, with the signal that did it or null. */
   ended: Promise<NodeJS.Signals | null>;
+  /** Null until it has ended, and when a signal did it. */
+  exitCode(): number | null;
 }
 
 /** A fresh folder, removed when the test ends. */
@@ -74,6 +77,7 @@ export async function spawnServer(options: ProcessOptions): Promise<ServerProces
   child.stderr.setEncoding("utf8").on("data", (part: string) => (text += part));
   const listening = await listeningLine(child, () => text, closed);
   return {
+    pid: child.pid ?? 0,
     ...listening,
     output: () => text,
     async end(signal) {
@@ -81,6 +85,7 @@ export async function spawnServer(options: ProcessOptions): Promise<ServerProces
       await closed;
     },
     ended: closed.then(() => child.signalCode),
+    exitCode: () => child.exitCode,
   };
 }
 

@@ -179,7 +179,10 @@ async function readAll(url: string, { rootToken, secret, token }: Access) {
   await note("projects", () => admin.projects.list());
   for (const project of ["default", "acme", "bankrupt"]) {
     await note(`stores of ${project}`, () => admin.stores.list({ project }));
-    await note(`tokens of ${project}`, () => admin.tokens.list({ project }));
+    // A use is noted some time after it.
+    await note(`tokens of ${project}`, async () =>
+      (await admin.tokens.list({ project })).map((token) => ({ ...token, lastUsedAt: null })),
+    );
   }
   for (const [project, id] of PLACES) {
     const options = { secret, stretch: id === "turned" ? "store" : "key" } as const;
@@ -207,15 +210,7 @@ describe.each(DATABASES)("a database on %s", (from) => {
   test(`is moved to ${DATABASES.join(" and to ")}`, { timeout: 180_000 }, async () => {
     const source = await freshPlace(from);
     const { read, ...access } = await fill(source);
-    for (const what of [
-      "deleted",
-      "expired",
-      "record_inactive",
-      "wrong_secret",
-      "permission_denied",
-      "id_retired",
-      "repo",
-    ]) {
+    for (const what of ["deleted", "expired", "record_inactive", "wrong_secret", "id_retired", "repo"]) {
       expect(JSON.stringify(read)).toContain(`"${what}"`);
     }
     const keyring = join(source.dataDir, "keyring.json");

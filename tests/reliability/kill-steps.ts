@@ -20,7 +20,7 @@ const after = (text: string): Place => ({ side: "after", text });
 const KEYRING_WRITTEN = "await handle2.writeFile(text);";
 const KEYRING_PLACED = "await place(temporary, file);";
 const ACTIVATED = "await providers.activate(provider);";
-const WRAPS_COMMITTED = after("const replaced = await keys.replaceWraps(changes);");
+const WRAPS_COMMITTED = after("const replaced = await keys.replaceWraps(changes, lease);");
 const WRAP_REPLACED = before("return Number(numUpdatedRows);");
 const RETIRED = "await masterKeys.retire(master.masterVersion);";
 const REINSTATED = "await masterKeys.reinstate(master.masterVersion).catch(rethrow);";
@@ -28,7 +28,7 @@ const DESTROYED = "await masterKeys.destroy(master.masterVersion).catch(rethrow)
 const DATA_KEY_TO_BE_ADDED = 'if (await keys.addDataKey(ref, key2) === "added") return key2.version;';
 const BODY_REPLACED = after("count += Number(numUpdatedRows);");
 const BODIES_COMMITTED = before("if (replaced === null) {\n      await storeKeys2.reload(project2, name, opened);");
-const PROGRESS_KEPT = before("await sleep4(performance.now() - started);\n      continue;");
+const PROGRESS_KEPT = before("await restAfter(started);\n      continue;");
 const ENDED = "await keys.endReencryption(progress);";
 
 type Line = readonly [name: string, place: Place, passage?: number];

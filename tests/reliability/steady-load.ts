@@ -21,13 +21,16 @@ export class SteadyLoad {
   readonly faults: string[] = [];
   readonly #url: string;
   readonly #secret: string;
+  readonly #name: string;
   readonly #values = new Map<string, string>();
   readonly #stop = new AbortController();
   readonly #clients: Promise<void>[];
 
-  constructor(url: string, secret: string, clients: number) {
+  /** `name`: where several loads are on one database, each has one, so that it knows what its own keys hold. */
+  constructor(url: string, secret: string, clients: number, name = "client") {
     this.#url = url;
     this.#secret = secret;
+    this.#name = name;
     this.#clients = Array.from({ length: clients }, (_, client) => this.#run(client));
   }
 
@@ -60,7 +63,7 @@ export class SteadyLoad {
   async #run(client: number): Promise<void> {
     const store = storeOf(this.#url, this.#secret, STORE, { fetch: this.#fetch });
     for (let count = 0; !this.#stop.signal.aborted; count++) {
-      const key = `client-${client}-${randomInt(KEYS_EACH)}`;
+      const key = `${this.#name}-${client}-${randomInt(KEYS_EACH)}`;
       try {
         if (count % 3 === 0) await this.#write(store, key, `${key}:${count}:`);
         else await this.#read(store, key);

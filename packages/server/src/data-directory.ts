@@ -5,6 +5,7 @@ import { join, resolve } from "node:path";
 
 import { openConfiguredProviders } from "./configured-providers.js";
 import {
+  openBesideServers,
   openForServing,
   openWholeSnapshot,
   refuseUnfit,
@@ -104,6 +105,16 @@ export async function openRestoreDirectory(
   const place = placeOf(directory, options);
   await makeOwnDirectory(directory, logger);
   return await place.openForRestore();
+}
+
+/**
+ * The directory's database for a small change, whether servers run on it or not. None of them is held up for longer than the
+ * change takes.
+ *
+ * @throws as openDataSnapshot
+ */
+export async function openDataBeside(path: string, options: DatabaseOptions = {}): Promise<HeldDatabase> {
+  return await openBesideServers(placeOf(resolve(path), options));
 }
 
 /**

@@ -34,13 +34,23 @@ export interface DatabasePlace {
   openForRestore(): Promise<HeldDatabase>;
   /** Holds a database that is there. @throws {DataDirectoryLockedError} when a server is seen to run on it. */
   hold(): Hold;
+  /** Opens it for a small change, whether servers run on it or not: one of this version. @throws {StartupError} when there is none. */
+  openBeside(): Promise<HeldDatabase>;
   /** The database as it is now, whether a server runs on it or not. @throws {StartupError} when there is none. */
   openSnapshot(): Promise<Snapshot>;
 }
 
 /** Opens a place's database for a server. @throws {StartupError} as refuseUnfit does, and what `open` throws. */
 export async function openForServing(place: DatabasePlace): Promise<HeldDatabase> {
-  const held = await place.open();
+  return await whole(place, await place.open());
+}
+
+/** Opens it for a small change beside the servers that may run on it. @throws as openForServing, for `openBeside` */
+export async function openBesideServers(place: DatabasePlace): Promise<HeldDatabase> {
+  return await whole(place, await place.openBeside());
+}
+
+async function whole(place: DatabasePlace, held: HeldDatabase): Promise<HeldDatabase> {
   try {
     await refuseUnfit(place, held.database);
     return held;

@@ -7,6 +7,7 @@ import { StartupError } from "./startup-error.js";
 import { OlderDatabaseError } from "./storage/database.js";
 import { listOthers, lockPostgresForRestore, openPostgres, openPostgresSnapshot } from "./storage/postgres.js";
 import { describePostgres, parsePostgresUrl } from "./storage/postgres-url.js";
+import type { Snapshot } from "./storage/snapshot.js";
 import { takeTurnToStart } from "./turn-to-start.js";
 
 /** How long others have to close their connections, in milliseconds. */
@@ -27,6 +28,12 @@ export function postgresPlace(url: string, connections?: number, named?: string)
       return { database, close: () => database.close() };
     },
     openForRestore: () => openForRestore(url, connections),
+    async openBeside() {
+      // Bringing it up to date would pull the tables from under older servers.
+      await (await openSnapshot(url, name)).close();
+      const database = await openPostgres(url, connections);
+      return { database, close: () => database.close() };
+    },
     hold: () => ({
       refuseOthers: () => refuseOthers(url, name),
       open: () => openPostgres(url, connections),
@@ -34,14 +41,7 @@ export function postgresPlace(url: string, connections?: number, named?: string)
         // Nothing was taken: servers need no lock on such a database.
       },
     }),
-    async openSnapshot() {
-      try {
-        return await openPostgresSnapshot(url);
-      } catch (error) {
-        if (!(error instanceof OlderDatabaseError && error.isNew)) throw error;
-        throw new StartupError(`There is nothing of Tacenda in ${name}: name the database of a server.`);
-      }
-    },
+    openSnapshot: () => openSnapshot(url, name),
   };
 }
 
@@ -61,6 +61,15 @@ async function refuseOthers(url: string, name: string): Promise<void> {
       );
     }
     await sleep(POLL_MILLISECONDS);
+  }
+}
+
+async function openSnapshot(url: string, name: string): Promise<Snapshot> {
+  try {
+    return await openPostgresSnapshot(url);
+  } catch (error) {
+    if (!(error instanceof OlderDatabaseError && error.isNew)) throw error;
+    throw new StartupError(`There is nothing of Tacenda in ${name}: name the database of a server.`);
   }
 }
 

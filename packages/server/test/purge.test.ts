@@ -71,7 +71,7 @@ test("what is destroyed as a purge comes to its end is purged too", async () => 
 });
 
 test("a purge that failed is said, and tried again a minute later", async () => {
-  vi.useFakeTimers({ toFake: ["setInterval", "clearInterval"] });
+  vi.useFakeTimers({ toFake: ["setTimeout", "clearTimeout"] });
   const { database, purge, errors, rows } = await openPurgeable();
   const step = vi.spyOn(database.maintenance, "purgeDestroyed").mockRejectedValueOnce(new StorageError("It failed."));
   purge.start();
@@ -85,16 +85,32 @@ test("a purge that failed is said, and tried again a minute later", async () => 
 });
 
 test("a stopped purge does nothing any more", async () => {
-  vi.useFakeTimers({ toFake: ["setInterval", "clearInterval"] });
+  vi.useFakeTimers({ toFake: ["setTimeout", "clearTimeout"] });
   const { database, purge, rows } = await openPurgeable();
-  const step = vi.spyOn(database.maintenance, "purgeDestroyed");
+  const look = vi.spyOn(database.maintenance, "purgeDue");
   purge.start();
   await purge.stop();
-  const calls = step.mock.calls.length;
-  expect(calls).toBe(1);
+  expect(look).toHaveBeenCalledTimes(1);
   vi.advanceTimersByTime(600_000);
   purge.start();
   await setImmediate();
-  expect(step.mock.calls).toHaveLength(calls);
-  expect(await rows()).toBe(3);
+  expect(look).toHaveBeenCalledTimes(1);
+  expect(await rows()).toBe(6);
+});
+
+test("between two steps it rests as long as a step took", async () => {
+  const { database, purge } = await openPurgeable();
+  const steps: { begun: number; ended: number }[] = [];
+  vi.spyOn(database.maintenance, "purgeDestroyed").mockImplementation(async () => {
+    const begun = performance.now();
+    // On SQLite nothing else runs during a step.
+    while (performance.now() - begun < 40);
+    steps.push({ begun, ended: performance.now() });
+    return Promise.resolve(steps.length < 4 ? 1 : 0);
+  });
+  purge.start();
+  await vi.waitFor(() => expect(steps).toHaveLength(4));
+  for (const [index, { ended }] of steps.slice(0, -1).entries()) {
+    expect((steps[index + 1]?.begun ?? 0) - ended).toBeGreaterThanOrEqual(38);
+  }
 });

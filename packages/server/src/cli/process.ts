@@ -11,13 +11,20 @@ import type { LogLevel } from "./options.js";
 /** How long log lines may wait to be written together, in milliseconds. */
 const LOG_FLUSH_MILLISECONDS = 100;
 const LOG_BUFFER_BYTES = 4_096;
+/** Most that waits for a reader of the log that is slow, or has stopped: beyond, lines are left out. */
+const MAX_LOG_BYTES = 4_194_304;
+/** What Linux writes to a pipe in one piece. */
+const PIPE_BYTES = 4_096;
 /** Terminals and npm deliver one Ctrl-C more than once: what comes this soon after the first is no second wish. */
 const REPEAT_MILLISECONDS = 1_000;
 const FORCED_EXIT = 130;
 
-/** JSON lines to a file descriptor: 1 is stdout, 2 is stderr. */
-export function createLogger(level: LogLevel, fileDescriptor: 1 | 2): Logger {
-  const file = destination({ dest: fileDescriptor, sync: false, minLength: LOG_BUFFER_BYTES });
+/** JSON lines to a file descriptor: 1 is stdout, 2 is stderr. With `base` they say which of the processes that share it wrote them. */
+export function createLogger(level: LogLevel, fileDescriptor: 1 | 2, base: { pid: number } | null = null): Logger {
+  // Whole lines, and no more of them than a pipe takes at once, or they would come between the lines of others.
+  const buffer =
+    base === null ? { minLength: LOG_BUFFER_BYTES } : { minLength: LOG_BUFFER_BYTES / 2, maxWrite: PIPE_BYTES };
+  const file = destination({ dest: fileDescriptor, sync: false, maxLength: MAX_LOG_BYTES, ...buffer });
   let timer: NodeJS.Timeout | undefined;
   // Not the file's own periodic flush, which writes zero bytes ten times a second when nothing is logged.
   const flushLater = () => {
@@ -31,7 +38,15 @@ export function createLogger(level: LogLevel, fileDescriptor: 1 | 2): Logger {
     },
     flush: (done: () => void) => file.flush(done),
   };
-  return pino({ level, base: null }, stream);
+  const logger = pino({ level, base }, stream);
+  let missing = 0;
+  file.on("drop", () => missing++);
+  file.on("drain", () => {
+    if (missing === 0) return;
+    logger.warn({ lines: missing }, "log lines are missing here: they were written faster than they were read");
+    missing = 0;
+  });
+  return logger;
 }
 
 /**
@@ -44,9 +59,10 @@ export async function runServer(
   options: ServerOptions,
   logger: Logger,
   whenListening: (server: RunningServer) => Promise<void> | void,
+  start: (options: ServerOptions) => Promise<RunningServer> = startServer,
 ): Promise<void> {
   try {
-    const server = await startServer({ ...options, logger });
+    const server = await start({ ...options, logger });
     try {
       await whenListening(server);
     } catch (error) {
@@ -73,24 +89,30 @@ export function showRootToken(token: string, terminal: Writable): Promise<void> 
   });
 }
 
-/**
- * Closes the server on the first SIGTERM or SIGINT; resolves when that is done. A signal that comes more than a second
- * later, while requests are still under way, ends the process at once with 130. The handlers stay: without them a
- * repeated signal would kill the process in the middle of closing.
- */
+/** Closes the server on the first SIGTERM or SIGINT; resolves when that is done. */
 function closeOnSignal(server: RunningServer, logger: Logger): Promise<void> {
   return new Promise((resolve, reject) => {
-    let begun: number | undefined;
-    const stop = (signal: NodeJS.Signals) => {
-      if (begun === undefined) {
-        begun = performance.now();
-        logger.info({ signal }, "stopping");
-        server.close().then(resolve, reject);
-      } else if (performance.now() - begun >= REPEAT_MILLISECONDS) {
-        logger.warn({ signal }, "stopping at once");
-        process.exit(FORCED_EXIT);
-      }
-    };
-    process.on("SIGTERM", stop).on("SIGINT", stop);
+    onStopSignals(logger, { stop: () => void server.close().then(resolve, reject) });
   });
+}
+
+/**
+ * Calls `stop` on the first SIGTERM or SIGINT. A signal that comes more than a second later, while requests are still under way,
+ * ends the process at once with 130, after `atOnce`. The handlers stay: without them a repeated signal would kill the process
+ * in the middle of closing.
+ */
+export function onStopSignals(logger: Logger, { stop, atOnce }: { stop: () => void; atOnce?: () => void }): void {
+  let begun: number | undefined;
+  const onSignal = (signal: NodeJS.Signals) => {
+    if (begun === undefined) {
+      begun = performance.now();
+      logger.info({ signal }, "stopping");
+      stop();
+    } else if (performance.now() - begun >= REPEAT_MILLISECONDS) {
+      logger.warn({ signal }, "stopping at once");
+      atOnce?.();
+      process.exit(FORCED_EXIT);
+    }
+  };
+  process.on("SIGTERM", onSignal).on("SIGINT", onSignal);
 }

@@ -23,11 +23,14 @@ import {
   databaseUrlOption,
   keyProviderOption,
   keyringOption,
-  type ServeFlags,
+  workersOption,
 } from "./options.js";
+import { resetRootToken, type ResetFlags } from "./reset-root-token.js";
 import { restore, type RestoreFlags } from "./restore.js";
+import { readSecretFiles } from "./secret-files.js";
 import { serve } from "./serve.js";
 import { verify, type VerifyFlags } from "./verify.js";
+import type { WorkersFlags } from "./workers.js";
 
 /** Bad flags or values. */
 const USAGE_EXIT = 2;
@@ -47,12 +50,15 @@ const EXPLAINED = [
 const ROOT_TOKEN_HELP = `
 The root token is made on the first start on a data directory, by serve or by dev, and shown that once: on the terminal,
 or in the file root-token in the data directory when there is no terminal. Later starts use the same one and do not show
-it. TACENDA_ROOT_TOKEN (32 characters or more) overrides it while it is set.`;
+it. TACENDA_ROOT_TOKEN (32 characters or more) overrides it while it is set. reset-root-token makes another one.
+
+TACENDA_ROOT_TOKEN_FILE and TACENDA_DATABASE_URL_FILE name files that hold these values instead of the environment.`;
 
 /** Runs the command line and resolves with the exit code when the server has stopped, or the command is done. */
 export async function runProgram(argv: readonly string[], environment: NodeJS.ProcessEnv): Promise<number> {
   let exitCode = 0;
   try {
+    await readSecretFiles(environment);
     await createProgram(environment, (code) => (exitCode = code)).parseAsync(argv);
     return exitCode;
   } catch (error) {
@@ -75,7 +81,7 @@ function createProgram(environment: NodeJS.ProcessEnv, exitWith: (code: number) 
     .addHelpText("after", ROOT_TOKEN_HELP)
     // Whatever is no command comes here, for this is the default one.
     .allowExcessArguments()
-    .action((flags: ServeFlags, command: Command) => {
+    .action((flags: WorkersFlags, command: Command) => {
       const [word] = command.args;
       if (word !== undefined) program.error(`error: unknown command '${word}': the commands are ${names(program)}`);
       return serve(flags, rootToken);
@@ -90,7 +96,17 @@ function createProgram(environment: NodeJS.ProcessEnv, exitWith: (code: number) 
   addBackupCommands(program, exitWith);
   addCopyCommands(program, exitWith);
   addKeysCommand(program, environment);
-  addServeFlags(serveCommand, "info");
+  program
+    .command("reset-root-token")
+    .description("make a new root token in the place of the old one, while servers run or not")
+    .addOption(dataDirOption())
+    .addOption(databaseUrlOption())
+    .option(
+      "--write <file>",
+      "write it to this file, mode 0600 (default: show it on the terminal; without one, root-token in the data directory)",
+    )
+    .action((flags: ResetFlags) => resetRootToken(flags, rootToken));
+  addServeFlags(serveCommand, "info").addOption(workersOption());
   addServeFlags(devCommand, "warn");
   program.addHelpText(
     "after",

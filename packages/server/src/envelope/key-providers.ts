@@ -7,17 +7,15 @@ import { KeyProviderError, type KeyProvider } from "./key-provider.js";
 /** Where the id of the active provider is kept, so that all servers on a database agree on it. */
 export const ACTIVE_PROVIDER_SETTING = "key_provider";
 
+type Settings = Pick<Directory, "getSetting" | "setSetting" | "replaceSetting">;
+
 export class KeyProviders {
-  readonly #settings: Pick<Directory, "getSetting" | "setSetting">;
+  readonly #settings: Settings;
   readonly #providers: ReadonlyMap<string, GuardedKeyProvider>;
   readonly #first: GuardedKeyProvider;
 
   /** At least one; the first is active until another has been activated. @throws {RangeError} when two have one id. */
-  constructor(
-    providers: readonly KeyProvider[],
-    settings: Pick<Directory, "getSetting" | "setSetting">,
-    options: GuardOptions = {},
-  ) {
+  constructor(providers: readonly KeyProvider[], settings: Settings, options: GuardOptions = {}) {
     const guarded = providers.map((provider) => new GuardedKeyProvider(provider, options));
     const [first] = guarded;
     this.#providers = new Map(guarded.map((provider) => [provider.id, provider]));
@@ -33,6 +31,7 @@ export class KeyProviders {
     return new KeyProviders(providers, {
       getSetting: () => Promise.resolve(null),
       setSetting: () => Promise.resolve(),
+      replaceSetting: () => Promise.resolve(true),
     });
   }
 
@@ -59,7 +58,8 @@ export class KeyProviders {
     if (noted !== null && (needed.length > 0 || this.#providers.has(noted))) return;
     const [only, ...others] = needed;
     const inUse = only !== undefined && others.length === 0 ? this.#providers.get(only) : undefined;
-    await this.activate(inUse ?? this.#first);
+    // Of two servers one is first, and the other finds out whether it can do with that.
+    await this.#settings.replaceSetting(ACTIVE_PROVIDER_SETTING, noted, (inUse ?? this.#first).id);
   }
 
   /** @throws {KeyProviderError} when this server is not configured with it. */

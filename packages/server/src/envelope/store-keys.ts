@@ -7,6 +7,7 @@ import { LRUCache } from "lru-cache";
 import type { KeyDirectory } from "../storage/key-directory.js";
 import { StorageError } from "../storage/record-store.js";
 import type { KeyPurpose, WrappedKey } from "../storage/store-key.js";
+import type { Destructions } from "./destructions.js";
 import { KeyProviderError } from "./key-provider.js";
 import type { KeyProviders } from "./key-providers.js";
 import { OpenStore } from "./open-store.js";
@@ -23,6 +24,8 @@ const PATIENCE_MILLISECONDS = 250;
 export interface StoreKeysOptions {
   directory: Pick<KeyDirectory, "wrappedKeys">;
   providers: KeyProviders;
+  /** Tells what other servers on the database have destroyed; none by default. */
+  destructions?: Pick<Destructions, "latest">;
   /** Stores whose keys are kept unwrapped at once. */
   maxStores?: number;
   /** Milliseconds for which unwrapped keys are used before they are loaded again. */
@@ -46,12 +49,17 @@ interface Entry {
   /** When `opened` was loaded, and from which keys. */
   openedAt: number;
   openedFrom: string;
+  /** The destructions that were known when the database was last seen to have these keys, and a look whether it still has. */
+  seenAfter: string | null;
+  seeing: Promise<Sight> | null;
   /** The last failure since, which is told again for a moment. */
   failure: { error: KeyProviderError; at: number } | null;
   /** A look for changes that has begun, and the one that follows it. */
   looking: Promise<OpenStore | null> | null;
   lookingNext: Promise<OpenStore | null> | null;
 }
+
+type Sight = "same" | "changed" | "gone";
 
 /** What keys are needed for: reads may go on for a while with keys that cannot be loaded again. */
 export type KeyUse = "read" | "write";
@@ -62,6 +70,7 @@ export class StoreKeys {
   readonly #pool: SubkeyPool;
   readonly #ttl: number;
   readonly #grace: number;
+  readonly #destructions: Pick<Destructions, "latest">;
   readonly #now: () => number;
   readonly #cache: LRUCache<string, Entry>;
 
@@ -69,6 +78,7 @@ export class StoreKeys {
     this.#directory = options.directory;
     this.#providers = options.providers;
     this.#pool = new SubkeyPool(options);
+    this.#destructions = options.destructions ?? { latest: () => null };
     this.#ttl = options.ttl ?? DEFAULT_KEY_TTL;
     this.#grace = options.grace ?? DEFAULT_KEY_GRACE;
     // Not the system's clock: it may be set back, and would keep keys for as long.
@@ -98,8 +108,17 @@ export class StoreKeys {
   async open(project: string, store: string, use: KeyUse = "write"): Promise<OpenStore | null> {
     const entry = this.#entry(project, store);
     const age = this.#now() - entry.openedAt;
-    if (entry.opened !== null && age <= this.#ttl) return entry.opened;
-    const { failure, opened } = entry;
+    const { opened } = entry;
+    if (opened !== null) {
+      const latest = this.#destructions.latest();
+      const seen = latest === entry.seenAfter ? "same" : await this.#see(entry, await latest, project, store);
+      if (seen === "gone") {
+        this.#drop(entry, project, store);
+        return null;
+      }
+      if (seen === "same" && age <= this.#ttl) return opened;
+    }
+    const { failure } = entry;
     const mayGoOn = use === "read" && opened !== null && age <= this.#ttl + this.#grace;
     if (failure !== null && this.#now() - failure.at < REST_MILLISECONDS) {
       if (mayGoOn) return opened;
@@ -113,6 +132,20 @@ export class StoreKeys {
       if (error instanceof KeyProviderError) return opened;
       throw error;
     }
+  }
+
+  /** What became of the keys that were loaded. The database is asked when some store was destroyed since they were seen there. */
+  async #see(entry: Entry, destructions: string | null, project: string, store: string): Promise<Sight> {
+    if (entry.seenAfter === destructions) return "same";
+    const look = async (): Promise<Sight> => {
+      const keys = await this.#directory.wrappedKeys(project, store);
+      if (keys.length === 0) return "gone";
+      if (fingerprint(keys) !== entry.openedFrom) return "changed";
+      entry.seenAfter = destructions;
+      return "same";
+    };
+    entry.seeing ??= look().finally(() => (entry.seeing = null));
+    return await entry.seeing;
   }
 
   /**
@@ -163,7 +196,8 @@ export class StoreKeys {
     let entry = this.#cache.get(place);
     if (entry === undefined) {
       entry = {
-        ...{ loading: null, opened: null, openedAt: -Infinity, openedFrom: "", failure: null },
+        ...{ loading: null, opened: null, openedAt: -Infinity, openedFrom: "", seenAfter: null, failure: null },
+        seeing: null,
         ...{ looking: null, lookingNext: null },
       };
       this.#cache.set(place, entry);
@@ -174,8 +208,8 @@ export class StoreKeys {
   #loadInto(entry: Entry, project: string, store: string): Promise<OpenStore | null> {
     if (entry.loading !== null) return entry.loading;
     entry.loading = this.#load(project, store, entry.opened).then(
-      ([opened, openedFrom]) => {
-        Object.assign(entry, { loading: null, opened, openedAt: this.#now(), openedFrom, failure: null });
+      ([opened, openedFrom, seenAfter]) => {
+        Object.assign(entry, { loading: null, opened, openedAt: this.#now(), openedFrom, seenAfter, failure: null });
         if (opened === null) this.#drop(entry, project, store);
         return opened;
       },
@@ -211,15 +245,16 @@ export class StoreKeys {
     }
   }
 
-  /** The keys, and which they were loaded from. */
+  /** The keys, which they were loaded from, and the destructions known before that. */
   async #load(
     project: string,
     store: string,
     expired: OpenStore | null,
-  ): Promise<[opened: OpenStore | null, from: string]> {
+  ): Promise<[opened: OpenStore | null, from: string, seenAfter: string | null]> {
+    const seenAfter = await this.#destructions.latest();
     const wrappedKeys = await this.#directory.wrappedKeys(project, store);
     const from = fingerprint(wrappedKeys);
-    if (wrappedKeys.length === 0) return [null, from];
+    if (wrappedKeys.length === 0) return [null, from, seenAfter];
     const tried = await Promise.all(
       wrappedKeys.map(async (wrapped) => ({ wrapped, key: await this.#unwrapIfNeeded(project, store, wrapped) })),
     );
@@ -238,7 +273,7 @@ export class StoreKeys {
       { project, store },
       { indexKey, dataKeys: dataKeys.map(({ dataKey }) => dataKey), current, lost },
     );
-    return [opened, from];
+    return [opened, from, seenAfter];
   }
 
   /** Null for a retired data key that does not open: only what is still under it is lost, not the store. */

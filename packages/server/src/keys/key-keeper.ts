@@ -3,9 +3,8 @@
  * re-encryptions. Of several servers on a database one does it at a time. spec/envelope.md § Rotating master keys.
  */
 
-import { randomUUID } from "node:crypto";
-
 import { KeyProviderError } from "../envelope/key-provider.js";
+import { BUSY_MILLISECONDS, Lease, RENEW_MILLISECONDS } from "../lease.js";
 import { describeError, type Logger } from "../logger.js";
 import type { Reencryption } from "../storage/key-directory.js";
 import { StorageError } from "../storage/record-store.js";
@@ -14,12 +13,10 @@ import { rewrapOutdated, type RewrapServices } from "./rewrap.js";
 import { isRotationDue, rotateDueDataKeys, rotateDueMaster, type RotationPeriods } from "./schedule.js";
 
 const LEASE = "keys";
-/** So long the work rests after a server was killed in it, in milliseconds. */
-const LEASE_MILLISECONDS = 15_000;
-/** How often a lease is taken again, and how often the log tells how far the work has come. */
-const RENEW_MILLISECONDS = 5_000;
 /** How soon to try again what a provider's or the database's failure has stopped, or another server was busy with. */
-const RETRY_MILLISECONDS = 2_000;
+const RETRY_MILLISECONDS = BUSY_MILLISECONDS;
+/** How often the log tells how far the work has come, in milliseconds. */
+const TELL_MILLISECONDS = RENEW_MILLISECONDS;
 
 export interface KeyKeeperOptions extends RewrapServices, ReencryptServices {
   logger: Logger;
@@ -32,17 +29,17 @@ export interface KeyKeeperOptions extends RewrapServices, ReencryptServices {
 
 export class KeyKeeper {
   readonly #options: KeyKeeperOptions;
-  readonly #owner = randomUUID();
+  readonly #lease: Lease;
   #stopped = false;
   #wanted = false;
   #work: Promise<void> | null = null;
   #timer: NodeJS.Timeout | undefined;
-  #renewedAt = -Infinity;
   #toldAt = -Infinity;
   #failure: string | null = null;
 
   constructor(options: KeyKeeperOptions) {
     this.#options = options;
+    this.#lease = new Lease(options.maintenance, LEASE);
   }
 
   /** What stopped the work the last time, in words for an administrator; null when nothing did. */
@@ -77,22 +74,20 @@ export class KeyKeeper {
     if (!this.#stopped) this.#timer = setTimeout(() => this.wake(), Math.min(rest, this.#options.interval)).unref();
   }
 
-  /** Does what there is to do, each part whatever became of the others. False when another server is busy with it. */
+  /** Does what there is to do, each part whatever became of the others. False when another server is busy with it, or may be. */
   async #look(failures: unknown[]): Promise<boolean> {
-    const { maintenance } = this.#options;
     if (!(await this.#hasWork())) return true;
-    this.#renewedAt = -Infinity;
-    if (!(await this.#holdsLease())) return false;
+    if (!(await this.#lease.take())) return false;
     const attempt = (work: Promise<void>) => work.catch((error: unknown) => void failures.push(error));
     try {
       await attempt(this.#rotateDue());
       await attempt(this.#rewrap(failures));
       for (const begun of await this.#reencryptions()) await attempt(this.#reencrypt(begun));
       await attempt(this.#tell().then(() => undefined));
+      return await this.#lease.holds();
     } finally {
-      await maintenance.releaseLease(LEASE, this.#owner);
+      await this.#lease.release();
     }
-    return true;
   }
 
   /** Whether a lease is worth taking: it costs every server a write. */
@@ -112,7 +107,7 @@ export class KeyKeeper {
 
   async #rewrap(failures: unknown[]): Promise<void> {
     const { logger } = this.#options;
-    const { rewrapped, refused, failure } = await rewrapOutdated(this.#options, async (count) => {
+    const { rewrapped, refused, failure } = await rewrapOutdated(this.#options, this.#lease.ref, async (count) => {
       this.#log({ rewrapped: count }, "wrapping store keys anew");
       return await this.#proceed();
     });
@@ -143,16 +138,7 @@ export class KeyKeeper {
 
   /** Between two steps. */
   async #proceed(): Promise<boolean> {
-    return !this.#stopped && (await this.#holdsLease());
-  }
-
-  async #holdsLease(): Promise<boolean> {
-    const started = performance.now();
-    if (started - this.#renewedAt < RENEW_MILLISECONDS) return true;
-    const { maintenance, now } = this.#options;
-    const holds = await maintenance.acquireLease(LEASE, this.#owner, now(), LEASE_MILLISECONDS);
-    if (holds) this.#renewedAt = started;
-    return holds;
+    return !this.#stopped && (await this.#lease.holds());
   }
 
   async #tell(): Promise<{ outdatedWraps: number; reencryptions: number }> {
@@ -165,7 +151,7 @@ export class KeyKeeper {
 
   #log(fields: object, message: string): void {
     const now = performance.now();
-    if (now - this.#toldAt < RENEW_MILLISECONDS) return;
+    if (now - this.#toldAt < TELL_MILLISECONDS) return;
     this.#toldAt = now;
     this.#options.logger.info(fields, message);
   }

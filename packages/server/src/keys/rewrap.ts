@@ -10,6 +10,7 @@ import type { GuardedKeyProvider } from "../envelope/guarded-key-provider.js";
 import { KeyProviderError, type Wrap, type WrapContext } from "../envelope/key-provider.js";
 import type { KeyProviders } from "../envelope/key-providers.js";
 import type { KeyDirectory, StoreKey, StoreKeyCursor, WrapChange } from "../storage/key-directory.js";
+import type { LeaseRef } from "../storage/leases.js";
 
 /** Keys per commit. */
 const STEP_KEYS = 64;
@@ -33,12 +34,14 @@ export interface RewrapResult {
 
 /**
  * Looks over all keys once. `proceed` is asked before each key with the number of keys rewrapped so far; when it says false
- * the rest is left for later.
+ * the rest is left for later. Nothing is changed unless `lease` is held as it is committed: whoever took it meanwhile may have
+ * brought the keys under another master key, and this one may be gone.
  *
  * @throws {KeyProviderError} when the active provider does not say which master key is current.
  */
 export async function rewrapOutdated(
   { keys, providers }: RewrapServices,
+  lease: LeaseRef,
   proceed: (rewrapped: number) => Promise<boolean>,
 ): Promise<RewrapResult> {
   const result: RewrapResult = { rewrapped: 0, refused: 0, failure: null };
@@ -53,8 +56,8 @@ export async function rewrapOutdated(
     const changes = await batch.rewrap(outdated);
     result.refused += batch.refused;
     result.failure ??= batch.failure;
-    const replaced = await keys.replaceWraps(changes);
-    // The master key was retired meanwhile, so there is a newer one: the next look finds these again.
+    const replaced = await keys.replaceWraps(changes, lease);
+    // The master key was retired meanwhile, so there is a newer one, or others are at it: the next look finds what is left.
     if (replaced === null) return result;
     result.rewrapped += replaced;
     if (batch.isEnded) return result;

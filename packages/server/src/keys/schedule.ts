@@ -58,6 +58,8 @@ export async function rotateDueDataKeys(
 ): Promise<number> {
   if (period === null) return 0;
   const due = await services.keys.storesWithDataKeyBefore(now - period, MAX_STORES);
-  for (const ref of due) await addDataKey(services, ref, now);
-  return due.length;
+  let rotated = 0;
+  // Each is looked at once more: another server may have come first, if this one was held up.
+  for (const ref of due) if ((await addDataKey(services, ref, now, now - period)) !== null) rotated++;
+  return rotated;
 }

@@ -1,5 +1,6 @@
 /** What key administration keeps: whose wraps are under which master key, retired master keys, re-encryptions. */
 
+import type { LeaseRef } from "./leases.js";
 import type { MasterRef, WrappedKey } from "./store-key.js";
 
 /** Which store. */
@@ -50,9 +51,10 @@ export interface KeyDirectory {
   findOutdated(master: MasterRef, cursor: StoreKeyCursor, limit: number): Promise<StoreKey[]>;
   /**
    * Replaces wraps, in one commit. A change is left out when the key has another wrap than it was found with, or is gone.
-   * Gives the number of those made; null, and nothing changes, when a new wrap's master key has been retired.
+   * Gives the number of those made; null, and nothing changes, when a new wrap's master key has been retired, or the lease under
+   * which they were found is not held any more: another master key may be current by then, and this one be given up.
    */
-  replaceWraps(changes: readonly WrapChange[]): Promise<number | null>;
+  replaceWraps(changes: readonly WrapChange[], lease: LeaseRef): Promise<number | null>;
 
   /**
    * From this commit on no wrap is written under the version. `in_use`, and nothing changes, when there is one; `before` when

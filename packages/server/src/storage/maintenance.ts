@@ -1,6 +1,7 @@
 /** Background work on opaque rows, in bounded steps. No route can reach this interface. */
 
 import type { StoreRef } from "./key-directory.js";
+import type { Leases } from "./leases.js";
 
 /** A row as a scan meets it. */
 export interface ScannedRow {
@@ -65,12 +66,18 @@ export interface OutdatedBounds {
   maxBytes: number;
 }
 
-export interface MaintenanceStore {
+export interface MaintenanceStore extends Leases {
   /** Up to `limit` rows in key order, after `cursor`; rows that are to be purged are among them until they are. */
   scan(cursor: ScanCursor, limit: number): Promise<{ rows: ScannedRow[]; next: ScanCursor }>;
   /**
+   * Milliseconds until there is something for purgeDestroyed, 0 when there is now, null when nothing waits. Where several servers
+   * use the database, the rows of a destroyed store stay until each of them has noticed: with stale keys and no rows a server would
+   * say of a record that it was never there.
+   */
+  purgeDue(): Promise<number | null>;
+  /**
    * Deletes rows of destroyed stores, and of versions that are not kept any more: up to `maxRows`, and no more once their
-   * bodies make up `maxBytes`. Returns how many went. 0 means there are none left.
+   * bodies make up `maxBytes`. Returns how many went. 0 means there are none left for now.
    */
   purgeDestroyed(maxRows: number, maxBytes: number): Promise<number>;
   /** Overwrites what deletions have left in the database's own log, as far as nobody reads from it now. */
@@ -107,11 +114,4 @@ export interface MaintenanceStore {
    * does not accept writes (any more).
    */
   replaceBodies(ref: StoreRef, keyVersion: number, changes: readonly BodyChange[]): Promise<number | null>;
-  /**
-   * Takes or renews the lease `name` for `owner` until `now + duration` (milliseconds). False when another owner holds it.
-   */
-  acquireLease(name: string, owner: string, now: number, duration: number): Promise<boolean>;
-  releaseLease(name: string, owner: string): Promise<void>;
-  /** Ends all leases: for a server that knows itself to be the only one on the database. */
-  clearLeases(): Promise<void>;
 }

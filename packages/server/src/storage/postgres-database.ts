@@ -18,10 +18,13 @@ import { StorageError } from "./record-store.js";
 import type { Schema } from "./schema.js";
 import type { Snapshot } from "./snapshot.js";
 import { createDatabase } from "./sql-database.js";
+import { UNHURRIED } from "./sql-engine.js";
 import { createSnapshot } from "./sql-snapshot.js";
 
 /** Of all connections, how many write at the same time at most. Beyond, they wait for the same disk. */
 const MAX_WRITERS = 4;
+/** Milliseconds: longer than servers go on with keys of a store that was destroyed, and that their clocks may differ. */
+const DESTROYED_ROWS_STAY = 10_000;
 /** Number of the lock that who changes the tables holds: "tacenda" as bytes. */
 const MIGRATION_LOCK = 0x74616365_6e6461n;
 /** Of the lock that a restore holds. */
@@ -56,6 +59,8 @@ export async function createPostgresDatabase(url: PostgresUrl, connections: numb
     reader: db,
     // The others are for reads, for administration and for work in the background.
     writers: Math.max(1, Math.min(MAX_WRITERS, connections - 2)),
+    destroyedRowsStay: DESTROYED_ROWS_STAY,
+    clock: sql<number>`(extract(epoch from clock_timestamp()) * 1000)::bigint`,
     transaction: (isolation) => db.transaction().setIsolationLevel(isolation),
     migrate: () => migrateAlone(url),
     async executeAll(transaction, queries) {
@@ -116,6 +121,7 @@ export async function createPostgresSnapshot(url: PostgresUrl): Promise<Snapshot
   }
   return await createSnapshot({
     reader,
+    readTimes: UNHURRIED,
     schema,
     // Every statement of the transaction sees what was committed before its first one.
     async begin() {

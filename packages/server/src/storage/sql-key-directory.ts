@@ -6,8 +6,10 @@ import type { Kysely, Selectable, Transaction } from "kysely";
 
 import { plainBytes } from "./bytes.js";
 import type { KeyDirectory, Reencryption, StoreKey, StoreKeyCursor, StoreRef, WrapChange } from "./key-directory.js";
+import type { LeaseRef } from "./leases.js";
 import type { Schema } from "./schema.js";
 import { read, type SqlEngine } from "./sql-engine.js";
+import { holdsLease } from "./sql-leases.js";
 import { insertKey, isRetired, selectKeys, toWrappedKey } from "./sql-store-keys.js";
 import type { MasterRef, WrappedKey } from "./store-key.js";
 import type { WriteQueue } from "./write-queue.js";
@@ -81,10 +83,11 @@ export class SqlKeyDirectory implements KeyDirectory {
     return rows.map((row) => ({ project: row.project, store: row.store, ...toWrappedKey(row) }));
   }
 
-  async replaceWraps(changes: readonly WrapChange[]): Promise<number | null> {
+  async replaceWraps(changes: readonly WrapChange[], lease: LeaseRef): Promise<number | null> {
     return await this.#queue.run(async (transaction) => {
       // Commits hold these rows, one after the other without end: whoever asked for one row would never have its turn.
       await this.#engine.lockStoreKeys(transaction);
+      if (!(await holdsLease(transaction, lease))) return null;
       for (const { wrap } of changes) if (await isRetired(transaction, wrap)) return null;
       let count = 0;
       for (const change of changes) count += await replaceWrap(transaction, change);

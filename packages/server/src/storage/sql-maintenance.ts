@@ -1,10 +1,11 @@
 /** Background work on opaque rows, in SQL; maintenance.ts says what each call promises. */
 
 import { MAX_VERSION } from "@tacenda/protocol";
-import type { Transaction } from "kysely";
+import { sql, type Kysely, type Transaction } from "kysely";
 
 import { plainBytes } from "./bytes.js";
 import type { StoreRef } from "./key-directory.js";
+import type { LeaseRef } from "./leases.js";
 import type {
   BodyChange,
   ExpiringRow,
@@ -21,6 +22,7 @@ import { StorageError, type RecordRef } from "./record-store.js";
 import type { Schema } from "./schema.js";
 import { read, type SqlEngine } from "./sql-engine.js";
 import { applyExpiry, selectExpiring } from "./sql-expiry.js";
+import { acquireLease, renewLease } from "./sql-leases.js";
 import { replaceBodies, selectOutdated } from "./sql-reencryption.js";
 import { VersionPurge, isSpent, type Budget } from "./version-purge.js";
 import type { WriteQueue } from "./write-queue.js";
@@ -62,6 +64,16 @@ export class SqlMaintenanceStore implements MaintenanceStore {
     return { rows, next: { project: last.project, store: last.store, id: last.id, version: last.version } };
   }
 
+  async purgeDue(): Promise<number | null> {
+    const { destroyedRowsStay: stay, clock } = this.#engine;
+    return await read(this.#engine, async (db) => {
+      if ((await db.selectFrom("purges").select("project").limit(1).executeTakeFirst()) !== undefined) return 0;
+      const wait = stay === 0 ? sql<number>`0` : sql<number>`s.destroyed_at + ${sql.lit(stay)} - ${clock}`;
+      const next = await destroyedWithRows(db).select(wait.as("wait")).orderBy("s.destroyed_at").executeTakeFirst();
+      return next === undefined ? null : Math.max(next.wait, 0);
+    });
+  }
+
   async purgeDestroyed(maxRows: number, maxBytes: number): Promise<number> {
     return await this.#queue.inBackground(async (transaction) => {
       const budget = { rows: maxRows, bytes: maxBytes };
@@ -95,7 +107,7 @@ export class SqlMaintenanceStore implements MaintenanceStore {
 
   /** Goes on with one destroyed store. False when none has rows. */
   async #purgeStore(transaction: Transaction<Schema>, budget: Budget): Promise<boolean> {
-    const found = await destroyedStoreWithRows(transaction);
+    const found = await this.#nextDestroyed(transaction);
     if (found === undefined) return false;
     const { project, id: store } = found;
     while (!isSpent(budget)) {
@@ -107,6 +119,13 @@ export class SqlMaintenanceStore implements MaintenanceStore {
       await this.#versions.drop(transaction, { project, store, id, upTo: MAX_VERSION }, budget);
     }
     return true;
+  }
+
+  async #nextDestroyed(transaction: Transaction<Schema>): Promise<DestroyedStore | undefined> {
+    const { destroyedRowsStay: stay, clock } = this.#engine;
+    const stores = destroyedWithRows(transaction).select(["s.project", "s.id"]);
+    if (stay === 0) return await stores.executeTakeFirst();
+    return await stores.where("s.destroyed_at", "<=", sql<number>`${clock} - ${sql.lit(stay)}`).executeTakeFirst();
   }
 
   async findExpiring(
@@ -134,23 +153,17 @@ export class SqlMaintenanceStore implements MaintenanceStore {
     return await this.#queue.inBackground((transaction) => replaceBodies(transaction, ref, keyVersion, changes));
   }
 
-  async acquireLease(name: string, owner: string, now: number, duration: number): Promise<boolean> {
-    return await this.#queue.inBackground(async (transaction) => {
-      const taken = await transaction
-        .insertInto("leases")
-        .values({ name, owner, expires_at: now + duration })
-        .onConflict((conflict) =>
-          conflict
-            .column("name")
-            .doUpdateSet({ owner, expires_at: now + duration })
-            .where((eb) => eb.or([eb("leases.owner", "=", owner), eb("leases.expires_at", "<=", now)])),
-        )
-        .executeTakeFirst();
-      return taken.numInsertedOrUpdatedRows === 1n;
-    });
+  async acquireLease(lease: LeaseRef, duration: number): Promise<boolean> {
+    const { clock } = this.#engine;
+    return await this.#queue.inBackground((transaction) => acquireLease(transaction, clock, lease, duration));
   }
 
-  async releaseLease(name: string, owner: string): Promise<void> {
+  async renewLease(lease: LeaseRef, duration: number): Promise<boolean> {
+    const { clock } = this.#engine;
+    return await this.#queue.inBackground((transaction) => renewLease(transaction, clock, lease, duration));
+  }
+
+  async releaseLease({ name, owner }: LeaseRef): Promise<void> {
     await this.#queue.inBackground((transaction) =>
       transaction.deleteFrom("leases").where("name", "=", name).where("owner", "=", owner).execute(),
     );
@@ -203,32 +216,33 @@ interface DestroyedStore {
   id: string;
 }
 
-/** Asks store by store, of which there are few, instead of walking over every record there is. */
-async function destroyedStoreWithRows(transaction: Transaction<Schema>): Promise<DestroyedStore | undefined> {
-  return await transaction
+/**
+ * Asks store by store, of which there are few, instead of walking over every record there is. For the first row in the order of
+ * the key: asked whether there is any, PostgreSQL may read the whole table in search of it, when it takes most rows to be of
+ * the store.
+ */
+function destroyedWithRows(db: Kysely<Schema>) {
+  return db
     .selectFrom("stores as s")
-    .select(["s.project", "s.id"])
     .where("s.destroyed_at", "is not", null)
-    .where((eb) =>
-      eb.or([
-        eb.exists(
-          eb
-            .selectFrom("record_versions as v")
-            .select("v.version")
-            .whereRef("v.project", "=", "s.project")
-            .whereRef("v.store", "=", "s.id"),
-        ),
-        eb.exists(
-          eb
-            .selectFrom("records as r")
-            .select("r.version")
-            .whereRef("r.project", "=", "s.project")
-            .whereRef("r.store", "=", "s.id"),
-        ),
-      ]),
-    )
-    .limit(1)
-    .executeTakeFirst();
+    .where((eb) => {
+      const version = eb
+        .selectFrom("record_versions as v")
+        .select("v.record_id")
+        .whereRef("v.project", "=", "s.project")
+        .whereRef("v.store", "=", "s.id")
+        .orderBy("v.record_id")
+        .limit(1);
+      const record = eb
+        .selectFrom("records as r")
+        .select("r.record_id")
+        .whereRef("r.project", "=", "s.project")
+        .whereRef("r.store", "=", "s.id")
+        .orderBy("r.record_id")
+        .limit(1);
+      return eb.or([eb(version, "is not", null), eb(record, "is not", null)]);
+    })
+    .limit(1);
 }
 
 async function firstIdWithVersions(
@@ -258,6 +272,7 @@ async function deleteRecords(transaction: Transaction<Schema>, store: DestroyedS
           .select(["project", "store", "record_id"])
           .where("project", "=", store.project)
           .where("store", "=", store.id)
+          .orderBy("record_id")
           .limit(limit)
           .$asTuple("project", "store", "record_id"),
       ),

@@ -28,7 +28,10 @@ const RECORDS = 200;
 const RECORD_COLUMNS = Object.keys(RECORD.columns) as (keyof RecordRow)[];
 
 /** What a dialect gives: a connection of its own, and a transaction on it in which all reads see one state. */
-export interface SnapshotEngine extends Pick<SqlEngine, "reader" | "retryOf" | "toStorageError" | "close"> {
+export interface SnapshotEngine extends Pick<
+  SqlEngine,
+  "reader" | "readTimes" | "retryOf" | "toStorageError" | "close"
+> {
   /** Begins the transaction; it ends with the connection. */
   begin(): Promise<void> | void;
   /** The namespace of the tables, in a database that has several. */

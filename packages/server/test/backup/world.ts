@@ -52,7 +52,7 @@ export async function openWorld(): Promise<World & { ids: Uint8Array[] }> {
   await records.commit([writeOf(refTo(first, "default", "gone"), 1, randomBytes(90))]);
   await records.commit([writeOf(refTo(first, "dead", "store"), 1, randomBytes(90))]);
   await directory.destroyStore("default", "gone", 9);
-  await directory.destroyProject("dead");
+  await directory.destroyProject("dead", 9);
   // In the order of their ids each comes before the one that minted it.
   for (const [id, mintedBy] of [
     ["c", null],

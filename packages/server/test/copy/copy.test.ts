@@ -76,7 +76,7 @@ test.runIf(hasPostgres)("from kind to kind, and back, everything is as it was", 
   // And what is of one running database alone has stayed there.
   expect(expected.filter((row) => row.includes("ended_at"))).toHaveLength(1);
   const held = await openForServing(sides[4]?.place ?? source.place);
-  expect(await held.database.maintenance.acquireLease("somebody", "new", 1, 1)).toBe(true);
+  expect(await held.database.maintenance.acquireLease({ name: "somebody", owner: "new" }, 1)).toBe(true);
   await held.close();
 });
 

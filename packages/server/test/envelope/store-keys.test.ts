@@ -4,6 +4,7 @@ import { randomBytes } from "node:crypto";
 
 import { describe, expect, test, vi } from "vitest";
 
+import { Destructions } from "../../src/envelope/destructions.js";
 import { DamagedRecordError } from "../../src/envelope/errors.js";
 import { KeyProviderError } from "../../src/envelope/key-provider.js";
 import { StorageError } from "../../src/storage/record-store.js";
@@ -132,6 +133,70 @@ describe("the cache", () => {
     expect(others.every((other) => other === second)).toBe(true);
     expect(await world.keys.reload("default", "user-tokens", first)).toBe(second);
     expect(await world.keys.open("default", "user-tokens")).toBe(second);
+  });
+});
+
+describe("a store that another server has destroyed", () => {
+  const openBoth = async (options: { grace?: number } = {}) => {
+    const clock = { now: 10_000 };
+    const now = () => clock.now;
+    const world = await openWorld();
+    await world.addStore("default", "other");
+    const ask = vi.fn(() => world.directory.destructions());
+    const { keys } = world.serve({ destructions: new Destructions(ask, now), now, ...options });
+    const open = (store: string) => keys.open("default", store, "read");
+    for (const store of ["user-tokens", "other"]) expect(await open(store)).not.toBeNull();
+    return { ...world, clock, ask, open };
+  };
+
+  test("is gone three seconds later at the latest, and sooner where there are reads", async () => {
+    const { directory, clock, open } = await openBoth();
+    await directory.destroyStore("default", "user-tokens", 9);
+    clock.now += 999;
+    expect(await open("user-tokens")).not.toBeNull();
+    clock.now += 1;
+    // This one asks, and does not wait.
+    expect(await open("user-tokens")).not.toBeNull();
+    await expect.poll(() => open("user-tokens")).toBeNull();
+
+    await directory.destroyProject("default", 9);
+    clock.now += 3_000;
+    expect(await open("other")).toBeNull();
+  });
+
+  test("costs other stores one look, and no call to the provider", async () => {
+    const { directory, database, keyring, clock, ask, open } = await openBoth();
+    const [look, unwrap] = [vi.spyOn(database.keys, "wrappedKeys"), vi.spyOn(keyring, "unwrap")];
+    await directory.destroyStore("default", "user-tokens", 9);
+    clock.now += 3_000;
+    const calls = ask.mock.calls.length;
+    const opened = await Promise.all(Array.from({ length: 20 }, () => open("other")));
+    expect(new Set(opened).size).toBe(1);
+    expect(opened).not.toContain(null);
+    expect(await open("other")).toBe(opened[0]);
+    expect([ask.mock.calls.length - calls, look.mock.calls.length, unwrap.mock.calls.length]).toEqual([1, 1, 0]);
+  });
+
+  test("is gone as soon when its keys' time is up and the provider does not answer", async () => {
+    const { directory, keyring, clock, open } = await openBoth();
+    vi.spyOn(keyring, "unwrap").mockImplementation(() => new Promise(() => {}));
+    clock.now += 301_000;
+    expect(await open("user-tokens")).not.toBeNull();
+    await directory.destroyStore("default", "user-tokens", 9);
+    clock.now += 3_000;
+    expect(await open("user-tokens")).toBeNull();
+    expect(await open("other")).not.toBeNull();
+  });
+
+  test("is not taken for alive while the database does not say", async () => {
+    const { clock, ask, open } = await openBoth();
+    ask.mockRejectedValue(new StorageError("It failed."));
+    clock.now += 2_000;
+    expect(await open("other")).not.toBeNull();
+    clock.now += 1_000;
+    await expect(open("other")).rejects.toBeInstanceOf(StorageError);
+    ask.mockRestore();
+    await expect.poll(() => open("other").catch(() => null)).not.toBeNull();
   });
 });
 

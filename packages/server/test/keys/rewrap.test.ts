@@ -12,10 +12,12 @@ import { rewrapOutdated } from "../../src/keys/rewrap.js";
 import { openWorld } from "../envelope/world.js";
 
 const ALWAYS = () => Promise.resolve(true);
+const LEASE = { name: "keys", owner: "this test" };
 
 /** A world with `stores` stores, and another keyring beside its own. */
 async function openMany(stores: number) {
   const world = await openWorld();
+  await world.database.maintenance.acquireLease(LEASE, 600_000);
   for (let index = 1; index < stores; index++) await world.addStore("default", `store-${index}`);
   const other = await openKeyring(join(world.folder, "other.json"), { create: true });
   const providers = new KeyProviders([world.keyring, other], world.directory, { rest: 0 });
@@ -39,17 +41,17 @@ describe("wrapping store keys anew", () => {
     const { keyring, services, counts, plain } = await openMany(70);
     const before = await plain();
     await keyring.masterKeys.rotate();
-    expect(await rewrapOutdated(services, ALWAYS)).toEqual({ rewrapped: 140, refused: 0, failure: null });
+    expect(await rewrapOutdated(services, LEASE, ALWAYS)).toEqual({ rewrapped: 140, refused: 0, failure: null });
     expect(await counts()).toEqual([{ provider: keyring.id, masterVersion: 2, wraps: 140 }]);
     expect(await plain()).toEqual(before);
-    expect(await rewrapOutdated(services, ALWAYS)).toEqual({ rewrapped: 0, refused: 0, failure: null });
+    expect(await rewrapOutdated(services, LEASE, ALWAYS)).toEqual({ rewrapped: 0, refused: 0, failure: null });
   });
 
   test("or under another provider", async () => {
     const { other, services, counts, plain, activate } = await openMany(3);
     const before = await plain();
     await activate();
-    expect(await rewrapOutdated(services, ALWAYS)).toEqual({ rewrapped: 6, refused: 0, failure: null });
+    expect(await rewrapOutdated(services, LEASE, ALWAYS)).toEqual({ rewrapped: 6, refused: 0, failure: null });
     expect(await counts()).toEqual([{ provider: other.id, masterVersion: 1, wraps: 6 }]);
     expect(await plain()).toEqual(before);
   });
@@ -59,11 +61,11 @@ describe("wrapping store keys anew", () => {
     const before = await plain();
     await keyring.masterKeys.rotate();
     let asked = 0;
-    await rewrapOutdated(services, () => Promise.resolve(++asked <= 50));
+    await rewrapOutdated(services, LEASE, () => Promise.resolve(++asked <= 50));
     const done = (await counts())[1]?.wraps ?? 0;
     expect(done).toBe(50);
     expect(await plain()).toEqual(before);
-    expect(await rewrapOutdated(services, ALWAYS)).toEqual({ rewrapped: 140 - done, refused: 0, failure: null });
+    expect(await rewrapOutdated(services, LEASE, ALWAYS)).toEqual({ rewrapped: 140 - done, refused: 0, failure: null });
     expect(await plain()).toEqual(before);
   });
 
@@ -73,7 +75,7 @@ describe("wrapping store keys anew", () => {
     const wrap = other.wrap.bind(other);
     vi.spyOn(other, "wrap").mockImplementation((key, context) => wrap(Uint8Array.from(key).fill(7), context));
     const before = await counts();
-    const { failure } = await rewrapOutdated(services, ALWAYS);
+    const { failure } = await rewrapOutdated(services, LEASE, ALWAYS);
     expect(failure?.message).toContain("another key than it was given");
     expect(await counts()).toEqual(before);
   });
@@ -87,7 +89,10 @@ describe("wrapping store keys anew", () => {
       return { ...made, wrapped: made.wrapped.map((byte, index) => (index === 40 ? byte ^ 1 : byte)) };
     });
     const before = await counts();
-    expect(await rewrapOutdated(services, ALWAYS)).toMatchObject({ rewrapped: 0, failure: { fault: "refused" } });
+    expect(await rewrapOutdated(services, LEASE, ALWAYS)).toMatchObject({
+      rewrapped: 0,
+      failure: { fault: "refused" },
+    });
     expect(await counts()).toEqual(before);
   });
 
@@ -95,7 +100,7 @@ describe("wrapping store keys anew", () => {
     const { keyring, raw, services, counts } = await openMany(3);
     raw.prepare("update store_keys set wrapped = zeroblob(65) where store = 'store-1' and purpose = 'data'").run();
     await keyring.masterKeys.rotate();
-    expect(await rewrapOutdated(services, ALWAYS)).toEqual({ rewrapped: 5, refused: 1, failure: null });
+    expect(await rewrapOutdated(services, LEASE, ALWAYS)).toEqual({ rewrapped: 5, refused: 1, failure: null });
     expect(await counts()).toMatchObject([{ wraps: 1 }, { wraps: 5 }]);
   });
 
@@ -107,7 +112,7 @@ describe("wrapping store keys anew", () => {
     move.run(other.id, wrapped, "store-1");
     vi.spyOn(other, "unwrap").mockRejectedValue(new KeyProviderError("unavailable", "It is away."));
     await keyring.masterKeys.rotate();
-    const result = await rewrapOutdated(services, ALWAYS);
+    const result = await rewrapOutdated(services, LEASE, ALWAYS);
     expect(result).toMatchObject({ rewrapped: 139, refused: 0, failure: { fault: "unavailable" } });
     expect((await counts()).map(({ wraps }) => wraps).sort((a, b) => a - b)).toEqual([1, 139]);
   });
@@ -120,7 +125,7 @@ describe("wrapping store keys anew", () => {
       if (++asked === 80) vi.spyOn(keyring, "wrap").mockRejectedValue(new KeyProviderError("refused", "It may not."));
       return Promise.resolve(true);
     };
-    const { rewrapped, failure } = await rewrapOutdated(services, fail);
+    const { rewrapped, failure } = await rewrapOutdated(services, LEASE, fail);
     expect(failure?.message).toBe("It may not.");
     expect(rewrapped).toBeGreaterThanOrEqual(64);
     expect(rewrapped).toBeLessThan(90);

@@ -10,6 +10,7 @@ import { bytes, createStore, keptOf, newRef, newStore, write, wrappedKey, type T
 
 const S = { project: "p", store: "s" };
 const A1 = { provider: "local:a", masterVersion: 1 };
+const LEASE = { name: "keys", owner: "this test" };
 const A2 = { provider: "local:a", masterVersion: 2 };
 const BEGIN: VersionPlace = { id: new Uint8Array(0), version: 0 };
 const ALL = { maxRows: 1_000, maxBodies: 1_000, maxBytes: 1_000_000 };
@@ -49,8 +50,9 @@ export function keysContract(create: () => Promise<TestDatabase>): void {
     test("are replaced where they are still what was found, and counted", async () => {
       const [data, index] = (await outdated()) as [StoreKey, StoreKey];
       const change = moved(data);
-      expect(await db.keys.replaceWraps([change, moved({ ...index, wrapped: bytes(60) })])).toBe(1);
-      expect(await db.keys.replaceWraps([moved(data)])).toBe(0);
+      await db.maintenance.acquireLease(LEASE, 60_000);
+      expect(await db.keys.replaceWraps([change, moved({ ...index, wrapped: bytes(60) })], LEASE)).toBe(1);
+      expect(await db.keys.replaceWraps([moved(data)], LEASE)).toBe(0);
       const [kept] = await db.keys.wrappedKeys("p", "s");
       expect({ ...S, ...kept }).toEqual({ ...data, ...change.wrap });
       expect(await db.keys.countWraps()).toEqual([
@@ -60,6 +62,14 @@ export function keysContract(create: () => Promise<TestDatabase>): void {
       expect(await db.keys.storesUnder(A2, 10)).toEqual([S]);
       expect(await db.keys.storesUnder({ ...A1, masterVersion: 3 }, 10)).toEqual([]);
     });
+  });
+
+  test("wraps stay as they are when another server has the lease, or nobody", async () => {
+    const changes = (await outdated()).map((key) => moved(key));
+    expect(await db.keys.replaceWraps(changes, LEASE)).toBeNull();
+    await db.maintenance.acquireLease({ ...LEASE, owner: "another" }, 60_000);
+    expect(await db.keys.replaceWraps(changes, LEASE)).toBeNull();
+    expect(await db.keys.countWraps()).toEqual([{ ...A1, wraps: 2 }]);
   });
 
   describe("a retired master key", () => {
@@ -81,7 +91,13 @@ export function keysContract(create: () => Promise<TestDatabase>): void {
       expect(await db.directory.getStore("p", "t")).toBeNull();
       expect(await db.keys.addDataKey(S, wrappedKey("data", { version: 2, masterVersion: 2 }))).toBe("stale_key");
       const keys = await outdated();
-      expect(await db.keys.replaceWraps(keys.map((key) => moved(key)))).toBeNull();
+      await db.maintenance.acquireLease(LEASE, 60_000);
+      expect(
+        await db.keys.replaceWraps(
+          keys.map((key) => moved(key)),
+          LEASE,
+        ),
+      ).toBeNull();
       expect(await outdated()).toEqual(keys);
       await db.keys.reinstateMaster(A2);
       expect(await db.directory.createStore("p", newStore("t"), stale)).toBe("created");
@@ -220,15 +236,15 @@ export function keysContract(create: () => Promise<TestDatabase>): void {
       await db.keys.beginReencryption(S, 5);
       await db.keys.beginReencryption({ project: "q", store: "s" }, 5);
       await db.directory.destroyStore("p", "s", 9);
-      await db.directory.destroyProject("q");
+      await db.directory.destroyProject("q", 9);
       expect(await db.keys.reencryptions()).toEqual([]);
     });
   });
 
   test("all leases can be ended", async () => {
-    await db.maintenance.acquireLease("one", "gone", 1, 1_000_000);
-    expect(await db.maintenance.acquireLease("one", "here", 2, 1_000)).toBe(false);
+    await db.maintenance.acquireLease({ name: "one", owner: "gone" }, 1_000_000);
+    expect(await db.maintenance.acquireLease({ name: "one", owner: "here" }, 1_000)).toBe(false);
     await db.maintenance.clearLeases();
-    expect(await db.maintenance.acquireLease("one", "here", 2, 1_000)).toBe(true);
+    expect(await db.maintenance.acquireLease({ name: "one", owner: "here" }, 1_000)).toBe(true);
   });
 }

@@ -1,8 +1,11 @@
 /** What every database must do for background work; maintenance.ts. */
 
+import { setTimeout as sleep } from "node:timers/promises";
+
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 
 import type { Database } from "../../src/storage/database.js";
+import type { LeaseRef } from "../../src/storage/leases.js";
 import type { ExpiryCursor, ScanCursor, ScannedRow } from "../../src/storage/maintenance.js";
 import type { RecordRef, WriteOperation } from "../../src/storage/record-store.js";
 import {
@@ -66,7 +69,7 @@ export function maintenanceContract(create: () => Promise<TestDatabase>): void {
     for (const ref of refs) await writeVersions(db, ref, 3);
     expect(await db.maintenance.purgeDestroyed(100, 1_000_000)).toBe(0);
     await db.directory.destroyStore("p", "s", 9);
-    await db.directory.destroyProject("q");
+    await db.directory.destroyProject("q", 9);
     // Three versions and one record in each of two stores.
     const steps = [3, 3, 3, 3].map(() => db.maintenance.purgeDestroyed(3, 1_000_000));
     expect(await Promise.all(steps)).toEqual([3, 3, 2, 0]);
@@ -126,18 +129,30 @@ export function maintenanceContract(create: () => Promise<TestDatabase>): void {
 
   test("a lease has one holder until it ends or is given back", async () => {
     const { maintenance } = db;
-    const first = await Promise.all(
-      ["a", "b", "c"].map((owner) => maintenance.acquireLease("work", owner, 1_000, 500)),
-    );
+    const lease = (owner: string, name = "work") => ({ name, owner });
+    const first = await Promise.all(["a", "b", "c"].map((owner) => maintenance.acquireLease(lease(owner), 60_000)));
     expect(first).toEqual([true, false, false]);
-    expect(await maintenance.acquireLease("other", "b", 1_000, 500)).toBe(true);
-    expect(await maintenance.acquireLease("work", "a", 1_400, 500)).toBe(true);
-    expect(await maintenance.acquireLease("work", "b", 1_899, 500)).toBe(false);
-    expect(await maintenance.acquireLease("work", "b", 1_900, 500)).toBe(true);
-    await maintenance.releaseLease("work", "a");
-    expect(await maintenance.acquireLease("work", "a", 1_901, 500)).toBe(false);
-    await maintenance.releaseLease("work", "b");
-    expect(await maintenance.acquireLease("work", "a", 1_901, 500)).toBe(true);
+    expect(await maintenance.acquireLease(lease("b", "other"), 60_000)).toBe(true);
+    expect(await maintenance.renewLease(lease("b"), 60_000)).toBe(false);
+    await maintenance.releaseLease(lease("b"));
+    expect(await maintenance.acquireLease(lease("b"), 60_000)).toBe(false);
+    await maintenance.releaseLease(lease("a"));
+    expect(await maintenance.renewLease(lease("a"), 60_000)).toBe(false);
+    expect(await maintenance.acquireLease(lease("b"), 60_000)).toBe(true);
+    expect(await maintenance.acquireLease(lease("a"), 60_000)).toBe(false);
+  });
+
+  test("a lease ends by the database's clock, and can be renewed until another takes it", async () => {
+    const { maintenance } = db;
+    const [a, b] = ["a", "b"].map((owner) => ({ name: "work", owner })) as [LeaseRef, LeaseRef];
+    expect(await maintenance.acquireLease(a, 400)).toBe(true);
+    expect(await maintenance.acquireLease(b, 400)).toBe(false);
+    await sleep(450);
+    expect(await maintenance.renewLease(a, 400)).toBe(true);
+    expect(await maintenance.acquireLease(b, 400)).toBe(false);
+    await sleep(450);
+    expect(await maintenance.acquireLease(b, 60_000)).toBe(true);
+    expect(await maintenance.renewLease(a, 400)).toBe(false);
   });
 
   test("work between a scan and the next step is met or not, but nothing old is skipped", async () => {

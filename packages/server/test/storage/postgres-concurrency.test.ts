@@ -1,8 +1,11 @@
 /** Several servers on one PostgreSQL: what record-store.ts, directory.ts and key-directory.ts promise holds between them. */
 
+import { setTimeout as sleep } from "node:timers/promises";
+
 import { describe, expect, test } from "vitest";
 
 import type { Database } from "../../src/storage/database.js";
+import { SCHEMAS } from "../../src/storage/migrations.js";
 import { StaleKeyError } from "../../src/storage/record-store.js";
 import { openPostgres } from "../../src/storage/postgres.js";
 import { postgresWorld } from "./postgres-world.js";
@@ -23,6 +26,7 @@ import {
 const { cluster, create, drop, openTogether } = await postgresWorld();
 
 const S = { project: "p", store: "s" };
+const A1 = { provider: "local:a", masterVersion: 1 };
 const A2 = { provider: "local:a", masterVersion: 2 };
 
 type Two = [Database, Database, string];
@@ -282,7 +286,12 @@ describe.runIf(cluster !== null)("administration", () => {
     const [key] = await a.keys.findOutdated(A2, null, 1);
     if (key === undefined) throw new Error("a key");
     const wrap = { ...A2, wrapped: bytes(60) };
-    const [retired, replaced] = await Promise.all([a.keys.retireMaster(A2, 7), b.keys.replaceWraps([{ key, wrap }])]);
+    const lease = { name: "keys", owner: "b" };
+    await b.maintenance.acquireLease(lease, 60_000);
+    const [retired, replaced] = await Promise.all([
+      a.keys.retireMaster(A2, 7),
+      b.keys.replaceWraps([{ key, wrap }], lease),
+    ]);
     expect([retired, replaced]).toEqual(retired === "retired" ? ["retired", null] : ["in_use", 1]);
   });
 
@@ -311,9 +320,20 @@ describe.runIf(cluster !== null)("administration", () => {
       ]);
       expect(deleted).toBe(true);
       // Made before, it went with the one that minted it; made after, it was not.
-      expect([true, false]).toContain(minted);
+      expect(["created", "gone"]).toContain(minted);
       expect(await a.directory.findToken(`c${round}`)).toBeNull();
     });
+  });
+
+  test("no more stores and tokens are made than a quota allows", async () => {
+    const [a, b] = await two();
+    await a.directory.createProject({ id: "p", createdAt: 1, maxStores: 3, maxTokens: 2 });
+    const all = [a, b, a, b, a, b];
+    const stores = await Promise.all(all.map((db, n) => db.directory.createStore("p", newStore(`s${n}`), [])));
+    const tokens = await Promise.all(all.map((db, n) => db.directory.createToken(newToken(`t${n}`))));
+    const made = (results: readonly string[]) => results.filter((result) => result === "created").length;
+    expect([made(stores), made(tokens)]).toEqual([3, 2]);
+    expect([...stores, ...tokens].filter((result) => result === "over_quota")).toHaveLength(7);
   });
 
   test("of two first secret checks one is kept", async () => {
@@ -342,15 +362,40 @@ describe.runIf(cluster !== null)("administration", () => {
 
   test("a lease has one holder, who can be replaced when it is over", async () => {
     const [a, b] = await two();
-    const take = (now: number) =>
-      Promise.all([a, b].map((db, index) => db.maintenance.acquireLease("one", `owner ${index}`, now, 1_000)));
-    const first = await take(1);
+    const take = (owners: readonly string[], duration: number) =>
+      Promise.all(
+        owners.map((owner, index) =>
+          (index % 2 === 0 ? a : b).maintenance.acquireLease({ name: "one", owner }, duration),
+        ),
+      );
+    const first = await take(["one", "two"], 500);
     expect(first.filter(Boolean)).toHaveLength(1);
-    expect(await take(500)).toEqual(first);
-    const other = first[0] === true ? b : a;
-    expect(await other.maintenance.acquireLease("one", "other", 1_000, 1_000)).toBe(false);
-    const late = await Promise.all([1, 2, 3].map((n) => other.maintenance.acquireLease("one", `late ${n}`, 3_000, 10)));
+    expect(await take(["three", "four"], 500)).toEqual([false, false]);
+    await sleep(550);
+    const late = await take(["five", "six", "seven"], 60_000);
     expect(late.filter(Boolean)).toHaveLength(1);
+  });
+
+  test("wraps are replaced by who has the lease as it is committed, and nobody takes it from them meanwhile", async () => {
+    const [a, b] = await two();
+    await createStore(a);
+    const [one, other] = ["one", "other"].map((owner) => ({ name: "keys", owner }));
+    if (one === undefined || other === undefined) throw new Error("two terms");
+    await races(15, async (round) => {
+      await a.maintenance.acquireLease(one, 1);
+      await sleep(5);
+      const found = await a.keys.findOutdated(A2, null, 10);
+      const master = { ...A1, masterVersion: round + 10 };
+      const changes = found.map((key) => ({ key, wrap: { ...master, wrapped: bytes(60) } }));
+      const taken = b.maintenance.acquireLease(other, 60_000).then(async () => await b.keys.countWraps());
+      const [replaced, seen] = await Promise.all([a.keys.replaceWraps(changes, one), taken]);
+      // What the next holder sees is final: all of it is there, or it never comes.
+      expect(await a.keys.countWraps()).toEqual(seen);
+      expect(seen).toEqual(
+        replaced === null ? expect.not.arrayContaining([{ ...master, wraps: 2 }]) : [{ ...master, wraps: 2 }],
+      );
+      await b.maintenance.releaseLease(other);
+    });
   });
 });
 
@@ -360,7 +405,7 @@ describe.runIf(cluster !== null)("start", () => {
     const databases = await Promise.all([1, 2, 3, 4].map(() => openPostgres(url)));
     for (const database of databases) await database.check();
     const rows = await cluster?.query("select name from kysely_migration", url);
-    expect(rows).toHaveLength(4);
+    expect(rows).toHaveLength(SCHEMAS.length);
     await Promise.all(databases.map((database) => database.close()));
     await drop(url);
   });
