@@ -155,8 +155,8 @@ export const VERSION_UNCHECKED: Edit = {
 /** A copy loses a row of every commit, and the comparison of the two databases is not heeded. */
 export const COPY_LOSES_ROWS: readonly Edit[] = [
   {
-    find: "await this.#restoration.commit(this.#rows, mark);",
-    replace: "await this.#restoration.commit(this.#rows.slice(0, -1), mark);",
+    find: "await this.#restoration.commit(this.#rows, this.#mark, mark)",
+    replace: "await this.#restoration.commit(this.#rows.slice(0, -1), this.#mark, mark)",
   },
   { find: "if (differences > 0) return false;", replace: "" },
 ];
