@@ -28,6 +28,8 @@ const BATCH = 100;
 const LANES = 4;
 /** Milliseconds after a moment that is seen from outside. */
 const LATEST_KILL = 400;
+/** Milliseconds after which a copy that found its way after a cut is killed. */
+const LATEST_CUT = 2_000;
 
 interface World {
   bin: string;
@@ -119,7 +121,9 @@ async function copyAndKill(world: World, attempt: number): Promise<CommandResult
     await sleep(randomInt(LATEST_KILL));
     if (ending !== "cut off on the way") return;
     await cut(world);
-    while (running()) await sleep(5);
+    // Writes are tried again on new connections; what reads one state cannot be.
+    const deadline = Date.now() + LATEST_CUT;
+    while (running() && Date.now() < deadline) await sleep(5);
   });
 }
 

@@ -61,10 +61,9 @@ export const GRACE_WITHOUT_END: Edit = { find: "age <= this.#ttl + this.#grace;"
 
 /** A write for which there is no room is acknowledged all the same. */
 export const FULL_DISK_SWALLOWED: Edit = {
-  find: "for (const job of group) job.reject(error);",
+  find: "job.reject(isOver && retry !== null ? tooLate2(error) : error);",
   replace:
-    'const isFull = error.name === "StorageFullError";\n' +
-    "  for (const job of group) isFull ? job.resolve({ applied: true }) : job.reject(error);",
+    'error.name === "StorageFullError" ? job.resolve({ applied: true }) : job.reject(isOver && retry !== null ? tooLate2(error) : error);',
 };
 
 /** PostgreSQL answers a COMMIT before its log is on the disk. The settings are read back, and so is this one. */
@@ -162,8 +161,8 @@ export const VERSION_UNCHECKED: Edit = {
 /** A copy loses a row of every commit, and the comparison of the two databases is not heeded. */
 export const COPY_LOSES_ROWS: readonly Edit[] = [
   {
-    find: "await this.#restoration.commit(this.#rows, mark);",
-    replace: "await this.#restoration.commit(this.#rows.slice(0, -1), mark);",
+    find: "await this.#restoration.commit(this.#rows, this.#mark, mark)",
+    replace: "await this.#restoration.commit(this.#rows.slice(0, -1), this.#mark, mark)",
   },
   { find: "if (differences > 0) return false;", replace: "" },
 ];

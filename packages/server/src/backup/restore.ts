@@ -73,12 +73,13 @@ async function requireDataKeys(backup: Backup): Promise<void> {
 export async function restoreBackup(options: RestoreOptions): Promise<RestoreSummary> {
   const { backup, database, onProgress } = options;
   const mark: Mark = { sequence: SEQUENCE, ...backup.digests, rows: 0 };
-  const done = await rowsDone(database, mark);
-  if (done === 0) await database.restoration.commit([], JSON.stringify(mark));
+  const noted = await notedMark(database, mark);
+  const done = noted === null ? 0 : (JSON.parse(noted) as Mark).rows;
 
   const summary: RestoreSummary = { stores: backup.stores.length, records: 0, versions: 0 };
   const progress = new Progress(backup.stores);
-  const batches = new Batches(database.restoration, () => JSON.stringify(mark));
+  const batches = new Batches(database.restoration, noted, () => JSON.stringify(mark));
+  if (noted === null) await batches.flush();
   for await (const { row, body, record } of sequence(options)) {
     mark.rows++;
     if (record !== undefined) {
@@ -88,15 +89,15 @@ export async function restoreBackup(options: RestoreOptions): Promise<RestoreSum
     }
     if (mark.rows > done) await batches.add(row, body?.length);
   }
-  await batches.flush(null);
+  await batches.end();
   return summary;
 }
 
-/** How many rows an interrupted restore has put back; 0 when the database is empty. */
-async function rowsDone({ directory, restoration }: Database, mark: Mark): Promise<number> {
+/** What an interrupted restore has noted; null when the database is empty. */
+async function notedMark({ directory, restoration }: Database, mark: Mark): Promise<string | null> {
   const text = await directory.getSetting(RESTORE_MARK);
   if (text === null) {
-    if (await restoration.isEmpty()) return 0;
+    if (await restoration.isEmpty()) return null;
     throw new BackupError(
       "There is a database in this data directory already. Restore into a new one: choose another --data-dir (or --database-url).",
     );
@@ -107,7 +108,7 @@ async function rowsDone({ directory, restoration }: Database, mark: Mark): Promi
     );
   }
   const found = JSON.parse(text) as Mark;
-  if (found.sequence === mark.sequence && found.records === mark.records && found.keys === mark.keys) return found.rows;
+  if (found.sequence === mark.sequence && found.records === mark.records && found.keys === mark.keys) return text;
   throw new BackupError(
     "Another backup, or this one with other keys, is half restored in this data directory. Finish that restore, or choose another --data-dir (or --database-url).",
   );
@@ -121,7 +122,7 @@ interface Step extends RecordRows {
 /** All rows of the backup in an order that depends on nothing but its files. */
 async function* sequence({ backup, now }: RestoreOptions): AsyncGenerator<Step> {
   for await (const found of backup.records()) {
-    for await (const step of recordRows(found, "row")) {
+    for await (const step of recordRows(found)) {
       yield step.body === undefined ? { ...step, record: found.record } : step;
     }
   }

@@ -3,11 +3,12 @@
 import { randomBytes } from "node:crypto";
 import { join } from "node:path";
 
+import { BackupError } from "../backup/errors.js";
 import { snapshotSource } from "../backup/source.js";
 import { requireWholeKeys } from "../backup/store-keys.js";
 import { verify } from "../backup/verify.js";
 import { compareDatabases } from "../copy/compare.js";
-import { copyDatabase, endCopy, type CopySummary } from "../copy/copy-database.js";
+import { copyDatabase, type Copy } from "../copy/copy-database.js";
 import { CopyError } from "../copy/errors.js";
 import { openWholeSnapshot, type DatabasePlace, type HeldDatabase, type Hold } from "../database-place.js";
 import type { KeyProviders } from "../envelope/key-providers.js";
@@ -95,7 +96,8 @@ interface Work {
 async function copyAndCheck(sides: Sides, { hold, providers, database, flags }: Work): Promise<number> {
   const { source, target } = sides;
   try {
-    const { stores, records, versions, kept } = await copyAll(sides, database);
+    const copied = await copyAll(sides, database);
+    const { stores, records, versions, kept } = copied;
     process.stdout.write(
       `Copied ${stores} stores, ${records} records, ${versions} versions from ${source.name} to ${target.name}\n` +
         (kept > 0 ? `Of these, ${kept} records were there from a run that was interrupted.\n` : ""),
@@ -110,19 +112,19 @@ async function copyAndCheck(sides: Sides, { hold, providers, database, flags }: 
     const damaged = await openAll(target, providers);
     if (flags.closeSource === true) await closeSource(sides, hold);
     if (flags.ignoreConnections !== true) await hold.refuseOthers();
-    await endCopy(database);
+    await copied.end();
     process.stdout.write(describeEnd(sides, flags.closeSource === true, damaged));
     return damaged === 0 ? 0 : 1;
   } catch (error) {
-    // What it does not say by itself.
-    if (!(error instanceof CopyError)) {
+    // These say by themselves what to do.
+    if (!(error instanceof CopyError || error instanceof BackupError)) {
       process.stderr.write("The copy is not finished. Run the same command again: it goes on where it stopped.\n");
     }
     throw error;
   }
 }
 
-async function copyAll({ source, target }: Sides, database: Database): Promise<CopySummary> {
+async function copyAll({ source, target }: Sides, database: Database): Promise<Copy> {
   return await withSnapshot(source, "copying", (snapshot, onProgress) =>
     copyDatabase({
       snapshot,

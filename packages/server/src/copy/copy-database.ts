@@ -1,5 +1,7 @@
 /** Copies what a snapshot holds into another database, or finishes what was begun; spec/envelope.md § Copying. */
 
+import { randomUUID } from "node:crypto";
+
 import { DEFAULT_PROJECT } from "@tacenda/protocol";
 
 import { Batches, recordRows } from "../backup/batches.js";
@@ -34,38 +36,44 @@ export interface CopySummary {
   kept: number;
 }
 
-// Rows are put in the place of whatever is there, for the last commit of a killed process may come to its end beside this one.
+/** A copy that is complete, and that no server serves yet. */
+export interface Copy extends CopySummary {
+  /** From now on servers serve the target. @throws as copyDatabase does */
+  end(): Promise<void>;
+}
 
 /**
- * Makes the target hold what the snapshot holds. Until `endCopy` no server serves it. After an interruption the same call goes on:
+ * Makes the target hold what the snapshot holds. Until its `end` no server serves it. After an interruption the same call goes on:
  * records that are there as they should be stay, others are replaced or deleted. Which are is told by all that is beside their
  * bodies, for no body changes without it.
  * @throws {CopyError} when the target holds anything but an unfinished copy of the same database; it is left as it is.
+ * @throws {BackupError} when another copy or restore has taken over the target.
  * @throws {StorageError}
  */
-export async function copyDatabase(options: CopyOptions): Promise<CopySummary> {
+export async function copyDatabase(options: CopyOptions): Promise<Copy> {
   const { snapshot, target } = options;
-  const mark = JSON.stringify(await takeUp(options));
-  // What a killed process had under way is there after this, or never.
-  await target.restoration.commit([], mark);
-  const batches = new Batches(target.restoration, () => mark);
+  const { noted, mark } = await takeUp(options);
+  const batches = new Batches(target.restoration, noted, () => mark);
+  // What a killed process had under way has been carried out by then, or never will be.
+  await batches.flush();
   const summary = await copyRecords(options, batches);
-  await batches.flush(mark);
-  await target.restoration.clearRows();
-  for (const table of Object.keys(ROW_TABLES) as RowTable[]) {
-    for await (const row of rowsToCopy(snapshot, table)) await batches.add({ table, as: "replacement", row });
+  await copyRows(snapshot, batches);
+  await batches.flush();
+  return { ...summary, end: () => batches.end() };
+}
+
+/** There are few of them beside the records: all are written anew. */
+async function copyRows(snapshot: Snapshot, batches: Batches): Promise<void> {
+  const tables = Object.keys(ROW_TABLES) as RowTable[];
+  // No row goes before one that refers to it.
+  for (const table of tables.toReversed()) await batches.add({ table, as: "emptied", row: {} });
+  for (const table of tables) {
+    for await (const row of rowsToCopy(snapshot, table)) await batches.add({ table, as: "row", row });
   }
   // A token may come before the one that minted it.
   for await (const row of snapshot.rows("tokens")) {
     if (row.minted_by !== null) await batches.add({ table: "tokens", as: "reference", row: { ...row } });
   }
-  await batches.flush(mark);
-  return summary;
-}
-
-/** From now on servers serve the target. */
-export async function endCopy(target: Database): Promise<void> {
-  await target.restoration.commit([], null);
 }
 
 /** The rows of a table, but for settings that are of one database alone. */
@@ -75,31 +83,29 @@ export async function* rowsToCopy(snapshot: Snapshot, table: RowTable) {
   }
 }
 
-/** @throws {CopyError} */
-async function takeUp({ snapshot, target, targetName }: CopyOptions): Promise<CopyMark> {
-  const mark = await markOf(snapshot);
-  const text = await target.directory.getSetting(RESTORE_MARK);
-  if (text === null) {
-    if (await target.restoration.isEmpty()) return mark;
-    throw new CopyError(
-      `There is something in ${targetName} already. Copy into a data directory that is new, or an empty database.`,
-    );
+/** What is noted in the target, and what is to be. @throws {CopyError} */
+async function takeUp({ snapshot, target, targetName }: CopyOptions): Promise<{ noted: string | null; mark: string }> {
+  const mark: CopyMark = { copyOf: await originOf(snapshot), run: randomUUID() };
+  const noted = await target.directory.getSetting(RESTORE_MARK);
+  const found = noted === null ? null : readCopyMark(noted);
+  if (noted === null ? await target.restoration.isEmpty() : found?.copyOf === mark.copyOf) {
+    return { noted, mark: JSON.stringify(mark) };
   }
-  const found = readCopyMark(text);
-  if (found?.copyOf === mark.copyOf) return mark;
+  const elsewhere = "copy into a data directory that is new, or an empty database.";
+  if (noted === null) throw new CopyError(`There is something in ${targetName} already: ${elsewhere}`);
   throw new CopyError(
     found === null
-      ? `A backup is half restored in ${targetName}. Copy into a data directory that is new, or an empty database.`
-      : `A copy of another database is half done in ${targetName}. Finish that one, or copy into a data directory that is new, or an empty database.`,
+      ? `A backup is half restored in ${targetName}: finish that, or ${elsewhere}`
+      : `A copy of another database is half done in ${targetName}: finish that one, or ${elsewhere}`,
   );
 }
 
-/** A database's first project is made with it, and never again. */
-async function markOf(snapshot: Snapshot): Promise<CopyMark> {
+/** When the database was made, in milliseconds: its first project is made with it, and never again. */
+async function originOf(snapshot: Snapshot): Promise<number> {
   for await (const { id, created_at } of snapshot.rows("projects")) {
-    if (id === DEFAULT_PROJECT) return { copyOf: created_at };
+    if (id === DEFAULT_PROJECT) return created_at;
   }
-  return { copyOf: 0 };
+  return 0;
 }
 
 async function copyRecords({ snapshot, openTarget, onProgress }: CopyOptions, batches: Batches): Promise<CopySummary> {
@@ -119,7 +125,7 @@ async function copyRecords({ snapshot, openTarget, onProgress }: CopyOptions, ba
       continue;
     }
     if (there !== null) await remove(batches, there);
-    for await (const { row, body } of recordRows(found, "replacement")) await batches.add(row, body?.length);
+    for await (const { row, body } of recordRows(found)) await batches.add(row, body?.length);
   }
   return summary;
 }

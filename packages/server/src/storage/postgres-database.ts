@@ -9,10 +9,10 @@ import { Kysely, sql, type QueryResult } from "kysely";
 
 import type { Database } from "./database.js";
 import { migrate, type SqlTypes } from "./migrations.js";
-import { asOne, postgresDialect } from "./postgres-dialect.js";
-import { retryOf, toStorageError } from "./postgres-errors.js";
+import { asOne, postgresDialect, type Sessions } from "./postgres-dialect.js";
+import { ConnectionLostError, retryOf, toStorageError } from "./postgres-errors.js";
 import { PostgresPool } from "./postgres-pool.js";
-import { checkFiles } from "./postgres-session.js";
+import { checkFiles, type Session } from "./postgres-session.js";
 import type { PostgresUrl } from "./postgres-url.js";
 import { StorageError } from "./record-store.js";
 import type { Schema } from "./schema.js";
@@ -107,28 +107,44 @@ export async function createPostgresSnapshot(url: PostgresUrl): Promise<Snapshot
   checkFiles(url);
   const pool = new PostgresPool({ url, kind: "long", writes: url.targets === "primary" }, 1);
   const session = await pool.acquire();
-  pool.release(session);
-  const reader = new Kysely<Schema>({ dialect: postgresDialect(pool) });
+  const reader = new Kysely<Schema>({ dialect: postgresDialect(onlyOf(session)) });
+  const close = async () => {
+    pool.release(session);
+    await pool.close();
+  };
   let schema: string;
   try {
     schema = await schemaOf(reader);
   } catch (error) {
-    await pool.close();
+    await close();
     throw toStorageError(error, false);
   }
   return await createSnapshot({
     reader,
     readTimes: UNHURRIED,
     schema,
-    // On the pool's one connection. Every statement of the transaction sees what was committed before its first one.
+    // Every statement of the transaction sees what was committed before its first one.
     async begin() {
       await session.client.query("begin isolation level repeatable read read only");
     },
     // Another connection would see another state.
     retryOf: () => null,
     toStorageError,
-    close: () => pool.close(),
+    close,
   });
+}
+
+/** This connection and no other, also when it is lost: another one would see another state. */
+function onlyOf(session: Session): Sessions {
+  return {
+    acquire: () => (session.isBroken ? Promise.reject(new ConnectionLostError()) : Promise.resolve(session)),
+    release() {
+      // It stays with its owner.
+    },
+    forgetIdle() {
+      session.isBroken = true;
+    },
+  };
 }
 
 /** Keeps other restores and copies from the database until `release` is called or the process ends. @throws {StorageError} */
@@ -137,6 +153,7 @@ export async function lockForRestore(url: PostgresUrl): Promise<{ release(): Pro
   const pool = new PostgresPool({ url, kind: "long", writes: true }, 1);
   try {
     const session = await pool.acquire();
+    pool.release(session);
     const lock = `select pg_try_advisory_lock(${RESTORE_LOCK}) as locked`;
     const deadline = Date.now() + RESTORE_WAIT;
     for (;;) {
@@ -145,7 +162,6 @@ export async function lockForRestore(url: PostgresUrl): Promise<{ release(): Pro
       if (Date.now() > deadline) throw new StorageError("Another restore or copy into this database is under way.");
       await sleep(RESTORE_POLL);
     }
-    pool.release(session);
     return { release: () => pool.close() };
   } catch (error) {
     await pool.close();

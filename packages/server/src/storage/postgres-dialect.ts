@@ -38,8 +38,11 @@ export function asOne(queries: readonly CompiledQuery[]): ManyQueries {
   return { ...first, [MANY]: queries };
 }
 
+/** Where connections come from. */
+export type Sessions = Pick<PostgresPool, "acquire" | "release" | "forgetIdle">;
+
 /** Dialect for the connections of a pool, which its owner closes. */
-export function postgresDialect(pool: PostgresPool): Dialect {
+export function postgresDialect(pool: Sessions): Dialect {
   return {
     createDriver: () => new PooledDriver(pool),
     createAdapter: () => new PostgresAdapter(),
@@ -49,9 +52,9 @@ export function postgresDialect(pool: PostgresPool): Dialect {
 }
 
 class PooledDriver implements Driver {
-  readonly #pool: PostgresPool;
+  readonly #pool: Sessions;
 
-  constructor(pool: PostgresPool) {
+  constructor(pool: Sessions) {
     this.#pool = pool;
   }
 
@@ -95,11 +98,11 @@ function own(connection: DatabaseConnection): PostgresConnection {
 
 class PostgresConnection implements DatabaseConnection {
   readonly session: Session;
-  readonly #pool: PostgresPool;
+  readonly #pool: Sessions;
   /** BEGIN, sent together with the first query. */
   #begun: Promise<unknown> | null = null;
 
-  constructor(session: Session, pool: PostgresPool) {
+  constructor(session: Session, pool: Sessions) {
     this.session = session;
     this.#pool = pool;
   }

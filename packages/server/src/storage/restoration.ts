@@ -11,6 +11,8 @@ export const CLOSED_MARK = "closed";
 export interface CopyMark {
   /** What tells the source from other databases. */
   copyOf: number;
+  /** Another one of each run, so that of two at work one finds that it is not its turn. */
+  run: string;
 }
 
 /** What is noted as `CLOSED_MARK`. */
@@ -28,30 +30,29 @@ export function readClosedMark(text: string | null): ClosedMark | null {
 
 /** Null when the mark is a restore's. */
 export function readCopyMark(text: string): CopyMark | null {
-  const mark = JSON.parse(text) as Partial<CopyMark>;
-  return typeof mark.copyOf === "number" ? { copyOf: mark.copyOf } : null;
+  const { copyOf, run } = JSON.parse(text) as Partial<CopyMark>;
+  return copyOf !== undefined && run !== undefined ? { copyOf, run } : null;
 }
 
-/**
- * What to do in a table: insert the row; or put it in the place of whatever is there; or set the column that refers to another
- * row of the table, of a row that is there; or delete the rows of a record.
- */
+/** A change of a table. */
 export interface RestoredRow {
   table: string;
-  as: "row" | "replacement" | "reference" | "gone";
+  /**
+   * `row`: insert it. `reference`: set the column that refers to another row of the table, of a row that is there. `gone`: delete
+   * all that the table has of a record. `emptied`: delete all that it has, but the mark.
+   */
+  as: "row" | "reference" | "gone" | "emptied";
   row: PortableRow;
 }
 
 /** All calls throw StorageError when the database fails. */
 export interface Restoration {
-  /** Whether no table that a backup holds has a row. */
+  /** Whether no table that a backup or a copy holds has a row. */
   isEmpty(): Promise<boolean>;
   /**
-   * Notes `mark`, deletes and inserts the rows in their order, and then sets the references, all in one commit: after a crash
-   * either all of it is there or nothing. It waits for a commit that a killed process has under way. Null ends the restore:
-   * nothing is noted any more.
+   * Puts the mark `after` in the place of `before`, makes the changes in their order, and then sets the references, all in one
+   * commit: after a crash either all of it is there or nothing. Null is no mark. False, and nothing changes, when the mark is
+   * not `before` (any more): somebody else has begun, or what a killed process had under way has come first.
    */
-  commit(rows: readonly RestoredRow[], mark: string | null): Promise<void>;
-  /** Deletes all rows but those of records and the mark. */
-  clearRows(): Promise<void>;
+  commit(rows: readonly RestoredRow[], before: string | null, after: string | null): Promise<boolean>;
 }

@@ -53,68 +53,52 @@ export class SqlRestoration implements Restoration {
     return true;
   }
 
-  async commit(rows: readonly RestoredRow[], mark: string | null): Promise<void> {
-    await this.#queue.inBackground(async (transaction) => {
-      // First of all: whoever else notes one waits for the end of this commit, or this one for theirs.
-      await note(transaction, mark);
+  async commit(rows: readonly RestoredRow[], before: string | null, after: string | null): Promise<boolean> {
+    return await this.#queue.inBackground(async (transaction) => {
+      // First of all: another commit with a mark waits for the end of this one, and then finds what it has left.
+      if (!(await replaceMark(transaction, before, after))) return false;
       const queries = rows.flatMap(({ table, as, row }) => (as === "reference" ? [] : [this.#query(table, as)(row)]));
       await this.#engine.executeAll(transaction, queries);
       // They refer to rows that are there already, of this batch or an earlier one.
       for (const { table, as, row } of rows) if (as === "reference") await setReference(transaction, table, row);
+      return true;
     });
   }
 
-  async clearRows(): Promise<void> {
-    await this.#queue.inBackground(async (transaction) => {
-      // No row goes before one that refers to it.
-      for (const name of Object.keys(ROW_TABLES).reverse()) {
-        const all = anyTables(transaction).deleteFrom(name);
-        await (name === "settings" ? all.where("name", "!=", RESTORE_MARK) : all).execute();
-      }
-    });
-  }
-
-  #query(name: string, as: Exclude<RestoredRow["as"], "reference">): Prepared<PortableRow, unknown> {
+  #query(name: string, as: keyof typeof CHANGES): Prepared<PortableRow, unknown> {
     const key = `${as} ${name}`;
     let query = this.#prepared.get(key);
     if (query === undefined) {
-      const tables = anyTables(this.#engine.reader);
-      query = as === "gone" ? prepareDelete(tables, name) : prepareInsert(tables, name, as === "replacement");
+      query = CHANGES[as](anyTables(this.#engine.reader), name);
       this.#prepared.set(key, query);
     }
     return query;
   }
 }
 
-function prepareInsert(tables: AnyDatabase, name: string, replaces: boolean): Prepared<PortableRow, unknown> {
-  const { key, columns, selfReference } = tableOf(name);
+const CHANGES = { row: prepareInsert, gone: prepareDelete, emptied: prepareEmptying };
+
+function prepareInsert(tables: AnyDatabase, name: string): Prepared<PortableRow, unknown> {
+  const { columns, selfReference } = tableOf(name);
   return prepare((slot) => {
     const valueOf = (column: string) => slot((row) => (column === selfReference ? null : (row[column] ?? null)));
     const values = Object.fromEntries(columns.map((column) => [column, valueOf(column)] as const));
-    const insert = tables.insertInto(name).values(values);
-    if (!replaces) return insert;
-    return insert.onConflict((conflict) =>
-      conflict
-        .columns([...key])
-        .doUpdateSet((eb) =>
-          Object.fromEntries(columns.map((column) => [column, eb.ref(`excluded.${column}`)] as const)),
-        ),
-    );
+    return tables.insertInto(name).values(values);
   });
 }
 
-/** Of the rows of one record. */
 function prepareDelete(tables: AnyDatabase, name: string): Prepared<PortableRow, unknown> {
-  return prepare((slot) => {
-    let query = tables.deleteFrom(name);
-    for (const column of RECORD.key)
-      query = query.where(
-        column,
-        "=",
-        slot((row) => row[column] ?? null),
-      );
-    return query;
-  });
+  return prepare((slot) =>
+    RECORD.key.reduce((query, column) => {
+      const value = slot((row) => row[column] ?? null);
+      return query.where(column, "=", value);
+    }, tables.deleteFrom(name)),
+  );
+}
+
+function prepareEmptying(tables: AnyDatabase, name: string): Prepared<PortableRow, unknown> {
+  const all = tables.deleteFrom(name);
+  return prepare(() => (name === "settings" ? all.where("name", "!=", RESTORE_MARK) : all));
 }
 
 async function setReference(transaction: Transaction<Schema>, name: string, row: PortableRow): Promise<void> {
@@ -126,16 +110,36 @@ async function setReference(transaction: Transaction<Schema>, name: string, row:
   await query.execute();
 }
 
-async function note(transaction: Transaction<Schema>, mark: string | null): Promise<void> {
-  if (mark === null) {
-    await transaction.deleteFrom("settings").where("name", "=", RESTORE_MARK).execute();
-    return;
+/** False, and nothing changes, when it is another one. */
+async function replaceMark(
+  transaction: Transaction<Schema>,
+  before: string | null,
+  after: string | null,
+): Promise<boolean> {
+  if (before === null) {
+    if (after === null) return true;
+    const { numInsertedOrUpdatedRows } = await transaction
+      .insertInto("settings")
+      .values({ name: RESTORE_MARK, value: after })
+      .onConflict((conflict) => conflict.doNothing())
+      .executeTakeFirst();
+    return numInsertedOrUpdatedRows === 1n;
   }
-  await transaction
-    .insertInto("settings")
-    .values({ name: RESTORE_MARK, value: mark })
-    .onConflict((conflict) => conflict.column("name").doUpdateSet({ value: mark }))
-    .execute();
+  if (after === null) {
+    const { numDeletedRows } = await transaction
+      .deleteFrom("settings")
+      .where("name", "=", RESTORE_MARK)
+      .where("value", "=", before)
+      .executeTakeFirst();
+    return numDeletedRows === 1n;
+  }
+  const { numUpdatedRows } = await transaction
+    .updateTable("settings")
+    .set({ value: after })
+    .where("name", "=", RESTORE_MARK)
+    .where("value", "=", before)
+    .executeTakeFirst();
+  return numUpdatedRows === 1n;
 }
 
 function anyTables(db: Kysely<Schema>): AnyDatabase {

@@ -26,7 +26,7 @@ function killAfter(count: number): (database: Database) => void {
   return ({ restoration }) => {
     const commit = restoration.commit.bind(restoration);
     let left = count;
-    restoration.commit = (rows, mark) => (left-- > 0 ? commit(rows, mark) : Promise.reject(new Killed()));
+    restoration.commit = (...args) => (left-- > 0 ? commit(...args) : Promise.reject(new Killed()));
   };
 }
 

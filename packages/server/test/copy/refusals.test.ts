@@ -6,7 +6,7 @@ import { join } from "node:path";
 import { inspect } from "node:util";
 
 import pg from "pg";
-import { describe, expect, onTestFinished, test } from "vitest";
+import { describe, expect, onTestFinished, test, vi } from "vitest";
 
 import { reopen } from "../../src/cli/reopen.js";
 import { CopyError } from "../../src/copy/errors.js";
@@ -27,6 +27,9 @@ import {
   runCopy,
   sqliteSide,
 } from "./world.js";
+
+// Databases are made and copied in each of these tests, on a machine that may be busy.
+vi.setConfig({ testTimeout: 120_000 });
 
 describe.each(KINDS)("a target on %s is refused, and stays as it is,", (_, fresh) => {
   test("when it holds anything", async () => {

@@ -9,7 +9,7 @@ import BetterSqlite3 from "better-sqlite3";
 import { onTestFinished, vi } from "vitest";
 
 import { copy, type CopyFlags } from "../../src/cli/copy.js";
-import { copyDatabase, type CopySummary } from "../../src/copy/copy-database.js";
+import { copyDatabase, type Copy } from "../../src/copy/copy-database.js";
 import type { DatabasePlace } from "../../src/database-place.js";
 import { addDataKey } from "../../src/keys/data-keys.js";
 import { reencrypt } from "../../src/keys/reencrypt.js";
@@ -36,9 +36,9 @@ export interface Side {
 
 /**
  * What backups are tested with, and besides a store whose re-encryption was interrupted, a retired master key, and versions
- * whose rows wait to be purged; in a data directory that no server uses.
+ * whose rows wait to be purged; in a data directory that no server uses. `large`: how many records of 400,000 bytes there are.
  */
-export async function openWorld() {
+export async function openWorld({ large = 0 } = {}) {
   const world = await openBackupWorld();
   const { database, keys, records, raw, addStore } = world;
   await addStore("default", "turning");
@@ -46,6 +46,9 @@ export async function openWorld() {
   const ids = Array.from({ length: 300 }, () => randomBytes(32));
   for (const part of [ids.slice(0, 150), ids.slice(150)]) {
     await records.commit(part.map((id) => writeOf(refTo(id, ref.project, ref.store), 1, randomBytes(80))));
+  }
+  for (let count = 0; count < large; count++) {
+    await records.commit([writeOf(refTo(randomBytes(32), "default", "zeta"), 1, randomBytes(400_000))]);
   }
   const services = { keys: database.keys, storeKeys: keys, maintenance: database.maintenance, now: Date.now };
   await addDataKey(services, ref, 2);
@@ -125,7 +128,7 @@ export const KINDS: readonly (readonly [name: string, fresh: () => Promise<Side>
 ];
 
 /** Copies, but does not end the copy: as if it was killed just before. `snapshot` instead of the source as it is now. */
-export async function copyHalf(source: Side, target: Side, snapshot?: Snapshot): Promise<CopySummary> {
+export async function copyHalf(source: Side, target: Side, snapshot?: Snapshot): Promise<Copy> {
   await target.prepare();
   const { database, close } = await target.place.openForRestore();
   const state = snapshot ?? (await source.place.openSnapshot());

@@ -6,7 +6,7 @@ import { describe, expect, onTestFinished, test } from "vitest";
 
 import { PASSWORD } from "../../../../tests/postgres.js";
 import type { Database } from "../../src/storage/database.js";
-import { openPostgres } from "../../src/storage/postgres.js";
+import { openPostgres, openPostgresSnapshot } from "../../src/storage/postgres.js";
 import { StorageBusyError, StorageError, type RecordRef } from "../../src/storage/record-store.js";
 import { postgresWorld } from "./postgres-world.js";
 import { cuttingWay, openWay } from "./ways.js";
@@ -84,6 +84,24 @@ describe.runIf(cluster !== null)("connections that are cut", () => {
       await cluster?.query(TERMINATE, url);
       expect(await databases[0]?.records.read([ref])).toMatchObject([{ current: { version } }]);
     }
+  });
+
+  test("end a snapshot: it goes on in no other state", async () => {
+    const { url, databases } = await openTogether(1);
+    await databases[0]?.directory.setSetting("a", "before");
+    const snapshot = await openPostgresSnapshot(url);
+    const settings = async () => {
+      const found: string[] = [];
+      for await (const { value } of snapshot.rows("settings")) found.push(value);
+      return found;
+    };
+    expect(await settings()).toEqual(["before"]);
+    await cluster?.query(TERMINATE, url);
+    // Until the end of the connection has been heard of, and after it.
+    await expect(settings()).rejects.toThrow(StorageError);
+    await databases[0]?.directory.setSetting("a", "after");
+    await expect(settings()).rejects.toThrow(StorageError);
+    await snapshot.close();
   });
 
   test("at COMMIT leave its outcome unknown, and say so", async () => {
