@@ -124,7 +124,7 @@ test.each<[DatabaseName, Edit]>([
   const target = join(world.folder, "backup");
   const before = await backUpUnderLoad(world, target, 0);
   // It shows in what was read, or already in a body that is not the one its record had announced.
-  const seen = await restoreAndRead(world, target, before, database).then(({ faults }) => faults.join("\n"), String);
+  const seen = (await restoreAndRead(world, target, before, database)).faults.join("\n");
   const caught = /are of two batches|is damaged at line/.test(seen);
   reportBug({ id: "R15", test: "backup under load", database, bug: "a backup that is not of one state", caught });
   expect(caught, seen).toBe(true);
