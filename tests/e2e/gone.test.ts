@@ -59,6 +59,9 @@ test("an expired key has no value, provably, and is created anew as the next ver
     version: 1,
     expiresAt: new Date(expiresAt),
   });
+  expect(await store.getEntry("expired", { version: 1 })).toMatchObject({ state: "expired", version: 1 });
+  // The server tells of the current version whatever was asked for: of one that never was there is nothing.
+  expect(await store.getEntry("expired", { version: 5 })).toBeNull();
   expect(await store.createValue("expired", "again")).toEqual({ version: 2 });
 });
 

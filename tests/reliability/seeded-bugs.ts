@@ -241,3 +241,18 @@ export const TIME_LIMITS_LIFTED: readonly Edit[] = [
 export const BODY_LIMIT_LIFTED: readonly Edit[] = [
   { find: 'settle(() => reject(new HttpError("body_too_large")));', replace: "incoming.resume();" },
 ];
+
+/** A write is made over whatever version is current. */
+export const PRECONDITION_IGNORED: Edit = {
+  find: "if ((record?.current.version ?? 0) !== expected || isMoved(record?.kept)) {",
+  replace: "if (false) {",
+};
+
+/** What is protected is deleted like anything else. */
+export const PROTECTION_IGNORED: Edit = { find: 'throw new HttpError("record_protected");', replace: ";" };
+
+/** Destroying a value leaves its earlier versions. */
+export const PURGE_FORGOTTEN: Edit = {
+  find: "purgeEarlier === true ? next.version : next.version - keepVersions + 1",
+  replace: "next.version - keepVersions + 1",
+};

@@ -287,9 +287,12 @@ export class VerifiedRecords {
     if (answer.kind === "absent") return null;
     if (answer.kind === "unchanged") throw new ProtocolError("The server sent no record, though none was known here.");
     if (answer.kind === "expired") {
-      // It may be the current version that has expired, and all others with it.
-      if (answer.version < version) throw new ProtocolError(ANOTHER_VERSION);
-      return requireExpired(requireVerified(verifyHead(keys, this.#place(answer.version), answer.bytes)));
+      const head = requireVerified(verifyHead(keys, this.#place(answer.version), answer.bytes));
+      const found = requireExpired(head);
+      // It may be the current version that has expired, and all others with it. There never was one above it.
+      if (answer.version >= version) return found;
+      if (mark !== undefined && isRollback(mark, head)) throw rollback(mark, head.version);
+      return null;
     }
     if (answer.version !== version) throw new ProtocolError(ANOTHER_VERSION);
     const record = requireVerified(openRecord(keys, this.#place(version), answer.bytes));

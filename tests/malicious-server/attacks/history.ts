@@ -105,6 +105,21 @@ export const HISTORY_ATTACKS: readonly Attack[] = [
     },
   },
   {
+    name: "T8 an older version that has expired, when a later one is asked for",
+    async run(arena) {
+      const { store, fresh } = await scene(arena);
+      const key = arena.freshKey();
+      await store.setValue(key, "1", { expiresIn: 1 });
+      const body = arena.adversary.exchanges.at(-1)?.body ?? new Uint8Array(0);
+      await store.setValue(key, "2");
+      await new Promise((resolve) => setTimeout(resolve, 5));
+      always(arena, () => error(410, "record_expired", current(1, body)));
+      await expect(store.getValue(key, { version: 2 })).rejects.toMatchObject(refused("rollback"));
+      // Who has seen nothing is told, in effect, that there is no such version.
+      expect(await fresh.getValue(key, { version: 2 })).toBeNull();
+    },
+  },
+  {
     name: "T9 a value past its expiry",
     async run(arena) {
       const [, second] = arena.clients;
