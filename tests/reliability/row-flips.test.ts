@@ -14,8 +14,8 @@ import { reportBug, reportTrials } from "./report.ts";
 import { openFlipWorld, type Flip } from "./row-flips.ts";
 import { BODIES_UNBOUND, STATE_UNVERIFIED } from "./seeded-bugs.ts";
 
-const FLIPS = Number(process.env.TACENDA_FLIPS ?? 120);
-const KEY_FLIPS = Number(process.env.TACENDA_KEY_FLIPS ?? 4);
+const FLIPS = Number(process.env.TACENDA_FLIPS ?? 90);
+const KEY_FLIPS = Number(process.env.TACENDA_KEY_FLIPS ?? 2);
 /** Enough to know. */
 const MOST_FAULTS = 2;
 

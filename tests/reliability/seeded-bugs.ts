@@ -228,7 +228,7 @@ export const EVERY_REQUEST_KEPT: Edit = {
 /** No bug: clients are given less time, so that they are seen being cut off. */
 export const SHORT_LIMITS: Edit = {
   find: "TIME_LIMITS = { request: 3e4, inactivity: 6e4 }",
-  replace: "TIME_LIMITS = { request: 4e3, inactivity: 6e3 }",
+  replace: "TIME_LIMITS = { request: 3e3, inactivity: 4e3 }",
 };
 
 /** Headers and requests may take for ever. */

@@ -26,7 +26,7 @@ const ROUNDS = Number(process.env.TACENDA_SLOW_ROUNDS ?? 0);
 const CLIENTS = total(MANY);
 const OWN_LIMITS = { headers: 10_000, request: 30_000, inactivity: 60_000 };
 /** Those of SHORT_LIMITS. */
-const SHORT = { headers: 4_000, request: 4_000, inactivity: 6_000 };
+const SHORT = { headers: 3_000, request: 3_000, inactivity: 4_000 };
 /** Milliseconds that others are watched for, in each half of a round. */
 const HALF = 4_000;
 const TRIES = 3;

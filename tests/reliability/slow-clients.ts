@@ -21,7 +21,7 @@ const OTHERS = 4;
 const LARGE = 7;
 const LARGE_BYTES = 1_000_000;
 /** Milliseconds beyond a limit within which a connection must have been ended, on a busy machine. */
-const SLACK = 8_000;
+const SLACK = 6_000;
 /** Bytes that a server may need besides what limits allow its clients. */
 const MEMORY_SLACK = 200 * 1_048_576;
 
@@ -145,7 +145,7 @@ export async function attackToTheEnd(world: SlowWorld): Promise<string[]> {
   forgetPeak(server.pid);
   const attack = new Attack(world);
   await attack.connected();
-  const deadline = performance.now() + longest + SLACK + 2_000;
+  const deadline = performance.now() + longest + SLACK + 1_000;
   const { faults } = await othersFor(world, () => attack.isOver || performance.now() > deadline);
   for (const kind of KINDS) faults.push(...judgeCuts(kind, attack.cuts, world));
   const grown = peakMemory(server.pid) - before.memory;
