@@ -17,16 +17,28 @@ const RECORD = `insert into records (project, store, record_id, version, protect
 const VERSION = `insert into record_versions (project, store, record_id, version, key_version, body, created_at, expires_at)
   values (?, ?, ?, 1, 1, ?, 1, 0)`;
 
+/** A record and its one version, as they are stored. */
+export interface Row {
+  store: string;
+  id: Buffer;
+  tag: Buffer;
+  body: Buffer;
+}
+
 /**
  * Writes `count` records into the database in `file`, as many into each of the stores, which must be in the order of their
  * names. Ids, tags and bodies are random bytes of the right lengths: nothing opens them.
  */
 export function writeRecords(file: string, project: string, stores: readonly string[], count: number): void {
+  writeRows(file, project, rowsOf(stores, count));
+}
+
+/** Writes the rows into the database in `file`, where a server may be running on it. */
+export function writeRows(file: string, project: string, rows: Iterator<Row, undefined>): void {
   const database = new BetterSqlite3(file);
   try {
     const record = database.prepare(RECORD);
     const version = database.prepare(VERSION);
-    const rows = rowsOf(stores, count);
     const step = database.transaction(() => {
       for (let left = STEP_ROWS; left > 0; left--) {
         const { value: row } = rows.next();
@@ -42,13 +54,6 @@ export function writeRecords(file: string, project: string, stores: readonly str
   } finally {
     database.close();
   }
-}
-
-interface Row {
-  store: string;
-  id: Buffer;
-  tag: Buffer;
-  body: Buffer;
 }
 
 /** In the order of the tables' keys, so that their trees grow at one end. */

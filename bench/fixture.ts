@@ -1,12 +1,31 @@
 /** What all rows have in common: the value, its size as a record, and a client to measure. */
 
-import { HEAD_BYTES, PAYLOAD_OVERHEAD_BYTES, TAG_BYTES, paddedLength } from "@tacenda/protocol";
+import { randomFillSync } from "node:crypto";
+
+import {
+  HEAD_BYTES,
+  PAYLOAD_OVERHEAD_BYTES,
+  RECORD_FORMAT,
+  RECORD_SUITE,
+  RecordState,
+  TAG_BYTES,
+  paddedLength,
+} from "@tacenda/protocol";
 import { Tacenda, generateSecret, type Store } from "@tacenda/sdk";
 
 /** 300 characters, as the targets say. */
 export const VALUE = "0123456789".repeat(30);
 /** Bytes of its sealed record. */
 export const RECORD_BYTES = HEAD_BYTES + paddedLength(PAYLOAD_OVERHEAD_BYTES + VALUE.length) + TAG_BYTES;
+
+/** Fills `target` from `start` to its end with what a server takes for a sealed record that never expires: random bytes behind a head. */
+export function fillRecord(target: Buffer, start: number): void {
+  randomFillSync(target, start);
+  target[start] = RECORD_FORMAT;
+  target[start + 1] = RECORD_SUITE;
+  target[start + 2] = RecordState.value;
+  target.fill(0, start + 3, start + 11);
+}
 
 export const STORE = "bench";
 export const SECRET = generateSecret();

@@ -10,10 +10,11 @@ import { p2 } from "./rows/p2.ts";
 import { p3 } from "./rows/p3.ts";
 import { p7 } from "./rows/p7.ts";
 import { p8 } from "./rows/p8.ts";
+import { p9 } from "./rows/p9.ts";
 import { p10 } from "./rows/p10.ts";
 
 const ROWS: Record<string, (plan: Plan) => Promise<RowResult>> = {
-  ...{ P1: p1, P2: p2, P3: p3, P7: p7, P8: p8, P10: p10 },
+  ...{ P1: p1, P2: p2, P3: p3, P7: p7, P8: p8, P9: p9, P10: p10 },
 };
 /** Rows that the peer's published client has a part in; of its server nothing is published that could be measured here. */
 const WITH_PEER = new Set(["P1", "P2"]);

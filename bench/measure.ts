@@ -11,6 +11,16 @@ export interface Plan {
   quick: boolean;
   /** Null when it is not installed. */
   peer: PeerClient | null;
+  /** Of P9: how many records are many, on which databases, in what order they are written, and where they stay. */
+  records: number | undefined;
+  databases: readonly ("SQLite" | "PostgreSQL")[];
+  shuffled: boolean;
+  /** Undefined: below the temporary folder, and not for longer than the run. */
+  folder: string | undefined;
+  /** Whether the database is left where it is. Else it is read once, so that it is in memory as far as there is room. */
+  cold: boolean;
+  /** PostgreSQL's setting, for instance 10GB. Undefined: a quarter of the memory. */
+  sharedBuffers: string | undefined;
 }
 
 /** One line of the table. */

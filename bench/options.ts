@@ -1,8 +1,10 @@
 /** The benchmark's command line. */
 
+import { resolve } from "node:path";
 import { parseArgs } from "node:util";
 
 import type { Plan } from "./measure.ts";
+import { MAX_RECORDS } from "./scale/records.ts";
 
 export interface Options extends Omit<Plan, "peer"> {
   json: boolean;
@@ -19,17 +21,39 @@ export function readOptions(args: readonly string[], rows: readonly string[]): O
       quick: { type: "boolean", default: false },
       only: { type: "string", multiple: true },
       rounds: { type: "string" },
+      records: { type: "string" },
+      database: { type: "string", multiple: true },
+      shuffled: { type: "boolean", default: false },
+      folder: { type: "string" },
+      cold: { type: "boolean", default: false },
+      "shared-buffers": { type: "string" },
     },
   });
   const only = values.only?.flatMap((list) => list.toUpperCase().split(",")) ?? [...rows];
   const unknown = only.filter((row) => !rows.includes(row));
   if (unknown.length > 0) throw new Error(`There is no row ${unknown.join(", ")}. Choose from ${rows.join(", ")}.`);
-  return { json: values.json, quick: values.quick, only, rounds: readRounds(values.rounds) };
+  return {
+    ...{ json: values.json, quick: values.quick, cold: values.cold, shuffled: values.shuffled, only },
+    rounds: readNumber("--rounds", values.rounds, 99_999),
+    records: readNumber("--records", values.records, MAX_RECORDS),
+    databases: readDatabases(values.database),
+    folder: values.folder === undefined ? undefined : resolve(values.folder),
+    sharedBuffers: values["shared-buffers"],
+  };
 }
 
-function readRounds(text: string | undefined): number | undefined {
+function readNumber(flag: string, text: string | undefined, most: number): number | undefined {
   if (text === undefined) return undefined;
-  const rounds = /^[1-9][0-9]{0,4}$/.test(text) ? Number(text) : NaN;
-  if (Number.isNaN(rounds)) throw new Error("--rounds must be a whole number from 1 to 99999.");
-  return rounds;
+  const number = /^[1-9][0-9]{0,8}$/.test(text) ? Number(text) : NaN;
+  if (!(number <= most)) throw new Error(`${flag} must be a whole number from 1 to ${most}.`);
+  return number;
+}
+
+function readDatabases(given: readonly string[] | undefined): Plan["databases"] {
+  const all = { sqlite: "SQLite", postgresql: "PostgreSQL" } as const;
+  const names = given?.flatMap((list) => list.toLowerCase().split(",")) ?? Object.keys(all);
+  return names.map((name) => {
+    if (name === "sqlite" || name === "postgresql") return all[name];
+    throw new Error(`There is no database ${name}. Choose from ${Object.keys(all).join(", ")}.`);
+  });
 }

@@ -20,6 +20,12 @@ export function summarize(samples: readonly number[]): Summary {
   };
 }
 
+/** The sample that `fraction` (0 … 1) of the others are below. */
+export function quantileOf(samples: readonly number[], fraction: number): number {
+  const sorted = samples.toSorted((a, b) => a - b);
+  return sorted[Math.floor(fraction * (sorted.length - 1))] ?? NaN;
+}
+
 /** Interpolates between the two samples nearest to `fraction` (0 … 1) of the way. */
 function quantile(sorted: readonly number[], fraction: number): number {
   const position = fraction * (sorted.length - 1);

@@ -10,7 +10,20 @@ const LONG = {
   TACENDA_KILL_ROUNDS: "200",
   TACENDA_KEY_KILL_ROUNDS: "100",
   TACENDA_KEY_TOURS: "5",
+  TACENDA_FAILOVER_ROUNDS: "6",
+  TACENDA_FULL_ROUNDS: "20",
+  TACENDA_DATABASE_FAILURES: "20",
+  TACENDA_HISTORIES: "2000",
+  TACENDA_SLOW_ROUNDS: "5",
+  TACENDA_FUZZ_REQUESTS: "100000",
+  TACENDA_COPY_RECORDS: "100000",
+  TACENDA_COPY_KILLS: "10",
+  // More than there are: all of them.
+  TACENDA_FLIPS: "1000000",
+  TACENDA_KEY_FLIPS: "150",
   TACENDA_TAKEOVERS: "long",
+  TACENDA_OVERLOAD_SECONDS: "60",
+  TACENDA_SOAK_MINUTES: "30",
 };
 
 mkdirSync("node_modules/.cache", { recursive: true });
@@ -42,7 +55,7 @@ function readRows() {
 
 function printTables(rows) {
   const byId = rows.toSorted(
-    (one, other) => numberOf(one.id) - numberOf(other.id) || one.test.localeCompare(other.test),
+    (one, other) => numberOf(one.id) - numberOf(other.id) || titleOf(one).localeCompare(titleOf(other)),
   );
   print(
     ["id", "test", "database", "trials", "losses", "violations"],
@@ -56,6 +69,10 @@ function printTables(rows) {
       .filter(({ kind }) => kind === "bug")
       .map((row) => [row.id, row.bug, row.database ?? "–", row.caught ? "yes" : "NO"]),
   );
+}
+
+function titleOf({ test, bug }) {
+  return bug ?? test;
 }
 
 function numberOf(id) {

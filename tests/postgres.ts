@@ -5,6 +5,7 @@
 
 import { randomBytes } from "node:crypto";
 import { once } from "node:events";
+import { existsSync } from "node:fs";
 import { chmod, mkdtemp, rm } from "node:fs/promises";
 import { createServer, type AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
@@ -22,15 +23,21 @@ export interface Cluster {
   /** One statement as an administrator, in a database or in that of administrators. */
   query<Row extends pg.QueryResultRow>(text: string, url?: string): Promise<Row[]>;
   stop(): Promise<void>;
+  /** Its data directory, and how it is started again after something has ended it; null if it is not ours. */
+  own: { dataDir: string; start: () => Promise<void> } | null;
 }
 
 /** Visible where it should not be. */
 export const PASSWORD = "password-of-the-test-cluster";
 
-export async function startCluster(): Promise<Cluster> {
+/** `settings` of one that is started here, as `name=value`; and a folder for it, which stays, and is gone on with where it is one's. */
+export async function startCluster({
+  settings = [],
+  folder: kept,
+}: { settings?: readonly string[]; folder?: string } = {}): Promise<Cluster> {
   const given = process.env.TACENDA_TEST_DATABASE_URL;
-  if (given !== undefined && given !== "") return clusterAt(given, () => Promise.resolve());
-  const folder = await mkdtemp(join(tmpdir(), "tacenda-postgres-"));
+  if (given !== undefined && given !== "") return clusterAt(given, () => Promise.resolve(), null);
+  const folder = kept ?? (await mkdtemp(join(tmpdir(), "tacenda-postgres-")));
   const port = await freePort();
   const server = new EmbeddedPostgres({
     databaseDir: join(folder, "data"),
@@ -41,21 +48,28 @@ export async function startCluster(): Promise<Cluster> {
     persistent: true,
     createPostgresUser: process.getuid?.() === 0,
     initdbFlags: ["--encoding=UTF8", "--no-sync"],
-    postgresFlags: ["-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories=", "-c", "max_connections=200"],
+    postgresFlags: [
+      "listen_addresses=127.0.0.1",
+      "unix_socket_directories=",
+      "max_connections=200",
+      ...settings,
+    ].flatMap((setting) => ["-c", setting]),
     onLog: () => undefined,
     onError: () => undefined,
   });
   // The folder belongs to root, and the server is another user.
   if (process.getuid?.() === 0) await chmod(folder, 0o711);
-  await server.initialise();
+  if (!existsSync(join(folder, "data/PG_VERSION"))) await server.initialise();
   await server.start();
-  return clusterAt(`postgres://postgres:${PASSWORD}@127.0.0.1:${port}/postgres`, async () => {
+  const stop = async () => {
     await server.stop();
-    await rm(folder, { recursive: true, force: true });
-  });
+    if (kept === undefined) await rm(folder, { recursive: true, force: true });
+  };
+  const own = { dataDir: join(folder, "data"), start: () => server.start() };
+  return clusterAt(`postgres://postgres:${PASSWORD}@127.0.0.1:${port}/postgres`, stop, own);
 }
 
-function clusterAt(administration: string, stop: () => Promise<void>): Cluster {
+function clusterAt(administration: string, stop: () => Promise<void>, own: Cluster["own"]): Cluster {
   const urlOf = (database: string) => {
     const url = new URL(administration);
     url.pathname = `/${database}`;
@@ -82,6 +96,7 @@ function clusterAt(administration: string, stop: () => Promise<void>): Cluster {
       await query(`drop database if exists ${nameOf(url)} with (force)`);
     },
     stop,
+    own,
   };
 }
 
@@ -89,7 +104,7 @@ function nameOf(url: string): string {
   return new URL(url).pathname.slice(1);
 }
 
-async function freePort(): Promise<number> {
+export async function freePort(): Promise<number> {
   const server = createServer().listen(0, "127.0.0.1");
   await once(server, "listening");
   const { port } = server.address() as AddressInfo;

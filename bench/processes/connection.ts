@@ -13,33 +13,37 @@ const NOTHING = Buffer.alloc(0);
 
 export class Connection {
   readonly #socket: Socket;
-  readonly #status: string;
+  readonly #statuses: readonly string[];
+  #answered = 0;
   #received: Buffer = NOTHING;
 
-  private constructor(socket: Socket, status: number) {
+  private constructor(socket: Socket, statuses: readonly number[]) {
     this.#socket = socket;
-    this.#status = `HTTP/1.1 ${status} `;
+    this.#statuses = statuses.map((status) => `HTTP/1.1 ${status} `);
   }
 
-  /** A connection on which every answer must have `status`. */
-  static async open(url: string, status: number): Promise<Connection> {
+  /** A connection on which every answer must have one of the statuses. */
+  static async open(url: string, ...statuses: number[]): Promise<Connection> {
     const { hostname, port } = new URL(url);
     const socket = connect({ host: hostname, port: Number(port), noDelay: true });
     await once(socket, "connect");
-    return new Connection(socket, status);
+    return new Connection(socket, statuses);
   }
 
   /**
-   * Sends one request after another until `next` gives none, and resolves to their number.
+   * Sends one request after another until `next` gives none, and resolves to their number. `onAnswer` gets the milliseconds
+   * that each took, and which of the statuses it got.
    *
    * @throws {Error} on another answer than expected, and when the connection ends.
    */
-  run(next: () => Buffer | null): Promise<number> {
+  run(next: () => Buffer | null, onAnswer?: (milliseconds: number, status: number) => void): Promise<number> {
     const socket = this.#socket;
     return new Promise((resolve, reject) => {
       let answered = 0;
+      let sentAt = 0;
       const send = () => {
         const request = next();
+        sentAt = performance.now();
         if (request !== null) return void socket.write(request);
         socket.removeAllListeners().destroy();
         resolve(answered);
@@ -52,6 +56,7 @@ export class Connection {
           return;
         }
         answered++;
+        onAnswer?.(performance.now() - sentAt, this.#answered);
         send();
       });
       socket.on("error", reject);
@@ -66,9 +71,11 @@ export class Connection {
     const headEnd = this.#received.indexOf(HEAD_END);
     if (headEnd === -1) return false;
     const head = this.#received.toString("latin1", 0, headEnd);
-    if (!head.startsWith(this.#status)) throw new Error(`Unexpected answer: ${head.slice(0, head.indexOf("\r\n"))}`);
+    const status = this.#statuses.find((one) => head.startsWith(one));
+    if (status === undefined) throw new Error(`Unexpected answer: ${head.slice(0, head.indexOf("\r\n"))}`);
     if (this.#received.length < headEnd + HEAD_END.length + bodyLength(head)) return false;
     this.#received = NOTHING;
+    this.#answered = Number(status.split(" ")[1]);
     return true;
   }
 }

@@ -1,5 +1,9 @@
 /** What the servers that are compared under load have in common. */
 
+import { DEFAULT_PROJECT, recordPath } from "@tacenda/protocol";
+
+import { STORE } from "../fixture.ts";
+
 /** How to reach a server. */
 export interface Target {
   url: string;
@@ -18,4 +22,10 @@ export interface ServerHandlers {
 export function usedCpu(): Promise<number> {
   const { user, system } = process.cpuUsage();
   return Promise.resolve((user + system) / 1000);
+}
+
+/** Request line and headers, up to where more headers can follow. */
+export function requestHead(method: "GET" | "PUT", hash: Uint8Array, { url, token }: Target): string {
+  const path = `/${recordPath(DEFAULT_PROJECT, STORE, hash)}`;
+  return `${method} ${path} HTTP/1.1\r\nHost: ${new URL(url).host}\r\nAuthorization: Bearer ${token}\r\n`;
 }

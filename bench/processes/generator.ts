@@ -1,23 +1,14 @@
 /** The load generator, in a process of its own: 64 connections that each send the next request when they have an answer. */
 
-import { randomBytes, randomFillSync, randomInt } from "node:crypto";
+import { randomBytes, randomInt } from "node:crypto";
 import { setTimeout as sleep } from "node:timers/promises";
 
-import {
-  DEFAULT_PROJECT,
-  KEY_HASH_BYTES,
-  RECORD_FORMAT,
-  RECORD_MEDIA_TYPE,
-  RECORD_SUITE,
-  RecordState,
-  encodeKeyHash,
-  recordPath,
-} from "@tacenda/protocol";
+import { DEFAULT_PROJECT, KEY_HASH_BYTES, RECORD_MEDIA_TYPE, encodeKeyHash, recordPath } from "@tacenda/protocol";
 
-import { RECORD_BYTES, STORE } from "../fixture.ts";
+import { RECORD_BYTES, STORE, fillRecord } from "../fixture.ts";
 import { answerParent } from "./child.ts";
 import { Connection } from "./connection.ts";
-import type { Target } from "./contender.ts";
+import { requestHead, type Target } from "./contender.ts";
 
 const CONNECTIONS = 64;
 const CREATED = 201;
@@ -93,13 +84,13 @@ async function drive({ url }: Target, status: number, next: () => Buffer | null)
 
 /** Reads of written records, uniformly at random. */
 function gets(target: Target): () => Buffer {
-  const requests = written.map((hash) => Buffer.from(`${head("GET", hash, target)}\r\n`));
+  const requests = written.map((hash) => Buffer.from(`${requestHead("GET", hash, target)}\r\n`));
   return () => requests[randomInt(requests.length)] ?? requests[0] ?? NOTHING;
 }
 
 /** First writes of random hashes, each with a body of its own that looks like a sealed record. */
 function puts(target: Target, onHash?: (hash: Uint8Array) => void): () => Buffer {
-  const example = head("PUT", randomBytes(KEY_HASH_BYTES), target);
+  const example = requestHead("PUT", randomBytes(KEY_HASH_BYTES), target);
   const condition = `If-None-Match: *\r\nContent-Type: ${RECORD_MEDIA_TYPE}\r\nContent-Length: ${RECORD_BYTES}\r\n\r\n`;
   const template = Buffer.from(example + condition + "\0".repeat(RECORD_BYTES));
   const body = template.length - RECORD_BYTES;
@@ -109,18 +100,7 @@ function puts(target: Target, onHash?: (hash: Uint8Array) => void): () => Buffer
     const hash = randomBytes(KEY_HASH_BYTES);
     onHash?.(hash);
     request.write(encodeKeyHash(hash), hashAt, "latin1");
-    randomFillSync(request, body);
-    request[body] = RECORD_FORMAT;
-    request[body + 1] = RECORD_SUITE;
-    request[body + 2] = RecordState.value;
-    // Expires never.
-    request.fill(0, body + 3, body + 11);
+    fillRecord(request, body);
     return request;
   };
-}
-
-/** Request line and headers, up to where more headers can follow. */
-function head(method: string, hash: Uint8Array, { url, token }: Target): string {
-  const path = `/${recordPath(DEFAULT_PROJECT, STORE, hash)}`;
-  return `${method} ${path} HTTP/1.1\r\nHost: ${new URL(url).host}\r\nAuthorization: Bearer ${token}\r\n`;
 }

@@ -6,7 +6,7 @@ import { type Measure, type Plan, type RowResult, compare, interleave, ratio, ro
 import type { GeneratorHandlers } from "../processes/generator.ts";
 import type { KeyHandlers, KeyWork } from "../processes/keys.ts";
 import { type Child, startProcess } from "../processes/parent.ts";
-import { summarize } from "../stats.ts";
+import { quantileOf, summarize } from "../stats.ts";
 
 const STORES = 200;
 /** An index key and a data key for each. */
@@ -127,9 +127,4 @@ async function reencrypt(server: Child<KeyHandlers>, generator: Child<GeneratorH
     busy.push(...reads);
   }
   return { ...(await work), idle, busy };
-}
-
-function quantileOf(samples: readonly number[], fraction: number): number {
-  const sorted = samples.toSorted((a, b) => a - b);
-  return sorted[Math.floor(fraction * (sorted.length - 1))] ?? NaN;
 }

@@ -42,18 +42,41 @@ test("when it is no longer kept, the outcome is unknown, and nothing is written 
   const storeOf = (fetch?: typeof globalThis.fetch) =>
     world.client({ fetch }).getStore("other", { secret: world.secret });
   const { fetch, bodies } = losingFetch(() => storeOf().setValue("gone", "theirs"));
-  await expect(storeOf(fetch).setValue("gone", "mine")).rejects.toThrow(OutcomeUnknownError);
+  const error = await storeOf(fetch)
+    .setValue("gone", "mine")
+    .catch((error: unknown) => error);
+  expect(error).toBeInstanceOf(OutcomeUnknownError);
+  // Others have written: to write again is for the caller to decide.
+  expect((error as OutcomeUnknownError).retryable).toBe(false);
   expect(bodies).toHaveLength(2);
   expect(await storeOf().getEntry("gone")).toMatchObject({ value: "theirs", version: 2 });
 });
 
+test("a write of which the server does not know whether it happened is sent again as well", async () => {
+  const bodies: Uint8Array[] = [];
+  const fetch = meddlingFetch(async (request, pass) => {
+    if (request.method !== "PUT") return await pass(request);
+    bodies.push(new Uint8Array(await request.clone().arrayBuffer()));
+    const response = await pass(request);
+    if (bodies.length > 1) return response;
+    return Response.json(
+      { error: { code: "outcome_unknown", message: "", requestId: crypto.randomUUID() } },
+      { status: 504 },
+    );
+  });
+  expect(await world.store({ fetch }).setValue("unclear", "v")).toEqual({ version: 1 });
+  expect(bodies).toHaveLength(2);
+  expect(bodies[1]).toEqual(bodies[0]);
+});
+
 test.each([
-  [401, "unauthorized"],
-  [403, "record_protected"],
-  [500, "internal"],
-  [503, "overloaded"],
-  [507, "storage_full"],
-])("when it happened, and the second is answered %d, the outcome is unknown too", async (status, code) => {
+  [401, "unauthorized", false],
+  [403, "record_protected", false],
+  [500, "internal", false],
+  [503, "overloaded", true],
+  [504, "outcome_unknown", true],
+  [507, "storage_full", true],
+])("when it happened, and the second is answered %d, the outcome is unknown too", async (status, code, retryable) => {
   let puts = 0;
   const fetch = meddlingFetch(async (request, pass) => {
     if (request.method !== "PUT") return await pass(request);
@@ -68,7 +91,8 @@ test.each([
     .setValue(`twice ${status}`, "v")
     .catch((error: unknown) => error);
   expect(error).toBeInstanceOf(OutcomeUnknownError);
-  expect(TacendaError.is((error as OutcomeUnknownError).cause)).toBe(true);
+  expect((error as OutcomeUnknownError).retryable).toBe(retryable);
+  if (code !== "outcome_unknown") expect(TacendaError.is((error as OutcomeUnknownError).cause)).toBe(true);
   expect(await world.store().getValue(`twice ${status}`)).toBe("v");
 });
 

@@ -107,7 +107,7 @@ describe("a wrong secret", () => {
         .catch((error: unknown) => error);
       codes.add((error as { code?: unknown }).code);
     }
-    expect([...codes]).toEqual(["wrong_secret", "overloaded"]);
+    expect([...codes]).toEqual(["wrong_secret", "rate_limited"]);
     expect(await storeWith(first).getValue("k")).toBe("v");
   });
 

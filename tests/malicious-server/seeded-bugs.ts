@@ -223,9 +223,9 @@ export const SEEDED_BUGS: readonly SeededBug[] = [
     name: "the server's words in an error",
     edits: [
       {
-        find: "return KNOWN_ERRORS[error.code](requestIdOf(error.requestId));",
+        find: "return KNOWN_ERRORS[error.code]({ ...details, ...requestIdOf(error.requestId) });",
         replace:
-          "const known = KNOWN_ERRORS[error.code](requestIdOf(error.requestId));\n  known.message += error.message;\n  return known;",
+          "const known = KNOWN_ERRORS[error.code]({ ...details, ...requestIdOf(error.requestId) });\n  known.message += error.message;\n  return known;",
       },
     ],
   },

@@ -198,6 +198,8 @@ describe(`a backup under ${WRITERS} writers`, () => {
     const world = await openWorld(await seedServer(await freshFolder(), [BACKUP_WITHOUT_SNAPSHOT]), BALLAST / 2);
     const target = join(world.folder, "backup");
     const before = await backUpUnderLoad(world, target, 0);
-    expect((await restoreAndRead(world, target, before)).join("\n")).toContain("are of two batches");
+    // It shows in what was read, or already in a body that is not the one its record had announced.
+    const seen = await restoreAndRead(world, target, before).then((faults) => faults.join("\n"), String);
+    expect(seen).toMatch(/are of two batches|is damaged at line/);
   });
 });

@@ -19,7 +19,7 @@ import { untilHeld } from "./takeover-trial.ts";
 import { holdAt, holdable } from "./takeover-works.ts";
 import { call } from "./two-servers.ts";
 
-const ROOT_TOKEN = "if (await directory.replaceSetting(SETTING, null,";
+const ROOT_TOKEN = "return await settings.replaceSetting(SETTING, before,";
 const PROVIDER = "await this.#settings.replaceSetting(ACTIVE_PROVIDER_SETTING, noted,";
 
 const build = async () => await seedServer(await freshFolder(), [...SHORT_TIMES, ...holdable([ROOT_TOKEN, PROVIDER])]);

@@ -28,7 +28,7 @@ const DESTROYED = "await masterKeys.destroy(master.masterVersion).catch(rethrow)
 const DATA_KEY_TO_BE_ADDED = 'if (await keys.addDataKey(ref, key2) === "added") return key2.version;';
 const BODY_REPLACED = after("count += Number(numUpdatedRows);");
 const BODIES_COMMITTED = before("if (replaced === null) {\n      await storeKeys2.reload(project2, name, opened);");
-const PROGRESS_KEPT = before("await sleep4(performance.now() - started);\n      continue;");
+const PROGRESS_KEPT = before("await restAfter(started);\n      continue;");
 const ENDED = "await keys.endReencryption(progress);";
 
 type Line = readonly [name: string, place: Place, passage?: number];

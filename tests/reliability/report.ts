@@ -8,18 +8,33 @@ import { appendFileSync } from "node:fs";
 import type { DatabaseName } from "./databases.ts";
 
 /** The suite's tests, by the numbers of CONTRIBUTING.md § The reliability suite. */
-export type TrialId =
-  "R1" | "R3" | "R4" | "R6" | "R7" | "R8" | "R9" | "R10" | "R12" | "R13" | "R15" | "failover" | "soak";
+type TrialId =
+  | "R1"
+  | "R3"
+  | "R4"
+  | "R6"
+  | "R7"
+  | "R8"
+  | "R9"
+  | "R10"
+  | "R12"
+  | "R13"
+  | "R15"
+  | "failover"
+  | "overload"
+  | "soak"
+  | "copy";
 
 interface Subject {
   id: TrialId;
   /** What was done, in a few words. */
-  test: string;
+  test?: string;
   /** Null where the database makes no difference. */
   database: DatabaseName | null;
 }
 
 export interface Trials extends Subject {
+  test: string;
   /** How often, and of what: 200, "rounds". */
   trials: number;
   unit: string;

@@ -53,6 +53,91 @@ export const WRITES_WITH_OLD_KEYS: Edit = {
 /** Reads go on with them for ever. */
 export const GRACE_WITHOUT_END: Edit = { find: "age <= this.#ttl + this.#grace;", replace: "true;" };
 
+/** A write for which there is no room is acknowledged all the same. */
+export const FULL_DISK_SWALLOWED: Edit = {
+  find: "for (const job of group) job.reject(error);",
+  replace:
+    'const isFull = error.name === "StorageFullError";\n' +
+    "  for (const job of group) isFull ? job.resolve({ applied: true }) : job.reject(error);",
+};
+
+/** PostgreSQL answers a COMMIT before its log is on the disk. The settings are read back, and so is this one. */
+export const SYNCHRONOUS_COMMIT_OFF: readonly Edit[] = [
+  { find: "then 'remote_apply' else 'on' end, false)", replace: "then 'remote_apply' else 'off' end, false)" },
+  {
+    find: 'if (synchronous_commit !== "on" && synchronous_commit !== "remote_apply") {',
+    replace: 'if (synchronous_commit !== "off") {',
+  },
+];
+
+/** When the connection is lost at COMMIT, the write is taken for done. */
+export const COMMIT_LOST_IS_DONE: Edit = {
+  find: "throw sqlState(answer.reason) === void 0 ? new UnconfirmedCommitError(answer.reason) : answer.reason;",
+  replace: "if (sqlState(answer.reason) === void 0) return;\n      throw answer.reason;",
+};
+
+/** What failed is written again over whatever is there by then, although nobody knows whether it had failed. */
+export const RETRY_OF_UNKNOWN_COMMIT: Edit = {
+  find: "const result = await services.records.commit([operation]);",
+  replace:
+    "const result = await services.records.commit([operation]).catch(async () => {\n" +
+    "      const now = await readCurrent(ref, services);\n" +
+    "      return await services.records.commit([toOperation(write2, now?.current ?? null, store2, services.now())]);\n" +
+    "    });",
+};
+
+/** A write of unknown outcome is answered 503, which says that nothing was written. */
+export const UNKNOWN_IS_REFUSED: Edit = {
+  find: 'doubt = new HttpError("outcome_unknown", { cause: error });',
+  replace: 'throw new HttpError("overloaded");',
+};
+
+/** The precondition is checked before the transaction, and in it no more; of two writes of a version the later stays. */
+export const CHECK_OUTSIDE_TRANSACTION: readonly Edit[] = [
+  {
+    find: "if (conflicts.length > 0) return { applied: false, conflicts: conflicts.sort",
+    replace: "if (false) return { applied: false, conflicts: conflicts.sort",
+  },
+  {
+    find: "expires_at: slot(({ write }) => write.expiresAt)\n  });",
+    replace:
+      "expires_at: slot(({ write }) => write.expiresAt)\n" +
+      '  }).onConflict((conflict) => conflict.columns(["project", "store", "record_id", "version"])\n' +
+      '    .doUpdateSet((eb) => ({ body: eb.ref("excluded.body") })));',
+  },
+];
+
+/** Reads are answered from what was read in the last 50 ms, whatever was written since. */
+export const STALE_READS: Edit = {
+  find: "async function getRecord(call, services) {",
+  replace:
+    "var lately = /* @__PURE__ */ new Map();\n" +
+    "async function getRecord(call, { records, ...others }) {\n" +
+    "  const services = { ...others, records: { read: async (refs) => {\n" +
+    '    const name = refs.map(({ id, version }) => `${Buffer.from(id).toString("hex")} ${version}`).join();\n' +
+    "    const kept = lately.get(name);\n" +
+    "    if (kept !== void 0 && performance.now() - kept.at < 50) return kept.rows;\n" +
+    "    const rows = await records.read(refs);\n" +
+    "    lately.set(name, { rows, at: performance.now() });\n" +
+    "    return rows;\n" +
+    "  } } };",
+};
+
+/** No bug: connections over which no answer comes are looked after sooner, so that a test of many of them takes seconds. */
+export const SHORT_ANSWER_TIMEOUT: Edit = { find: "ANSWER_TIMEOUT = 2e4", replace: "ANSWER_TIMEOUT = 500" };
+
+/** A commit that waits for a standby is given up like any that gets no answer, and its connection replaced. */
+export const COMMITS_GIVEN_UP: Edit = {
+  find: "if (isWaiting) timer = setTimeout",
+  replace: "if (false) timer = setTimeout",
+};
+
+/** A write that is sent again succeeds when a read sees it, wherever else it is. */
+export const REPLAY_UNCONFIRMED: Edit = {
+  find: "return (await records.commit(asTheyAre)).applied;",
+  replace: "return true;",
+};
+
 /** What a server has found out about a token it believes for long. */
 export const TOKENS_BELIEVED: Edit = { find: "CACHE_MILLISECONDS = 1e3", replace: "CACHE_MILLISECONDS = 6e5" };
 
@@ -61,6 +146,33 @@ export const DESTRUCTIONS_UNSEEN: Edit = {
   find: "destructions: new Destructions(() => directory.destructions()),",
   replace: "",
 };
+
+/** Whatever a query calls a version is taken for one. */
+export const VERSION_UNCHECKED: Edit = {
+  find: 'throw new HttpError("invalid_request", { message: "Query parameter version must be an integer from 1 to 2^53-1." });',
+  replace: "return Number(digits);",
+};
+
+/** A copy loses a row of every commit, and the comparison of the two databases is not heeded. */
+export const COPY_LOSES_ROWS: readonly Edit[] = [
+  {
+    find: "await this.#restoration.commit(this.#rows, mark);",
+    replace: "await this.#restoration.commit(this.#rows.slice(0, -1), mark);",
+  },
+  { find: "if (differences > 0) return false;", replace: "" },
+];
+
+/** The same, and the comparison is heeded. */
+export const COPY_LOSES_ROWS_SEEN: readonly Edit[] = COPY_LOSES_ROWS.slice(0, 1);
+
+/** Stored bodies are encrypted without additional data: nothing says whose they are. */
+export const BODIES_UNBOUND: Edit = {
+  find: "data.writeUInt32BE(keyVersion, length + HASH_BYTES + 8);",
+  replace: "data.fill(0);",
+};
+
+/** Nobody looks at the tag of a record's version and attributes. */
+export const STATE_UNVERIFIED: Edit = { find: "if (!isVersion(state.version)) return false;", replace: "return true;" };
 
 /** No bug: what takes servers a minute takes them a second. */
 export const SHORT_TIMES: readonly Edit[] = [
@@ -77,4 +189,50 @@ export const LEASE_NEVER_LOST: readonly Edit[] = [
   { find: "if (await this.#leases.renewLease(this.ref, LEASE_MILLISECONDS)) {", replace: "if (true) {" },
   { find: "if (!await holdsLease(transaction, lease)) return null;", replace: "" },
   { find: "STEP_KEYS = 64", replace: "STEP_KEYS = 2" },
+];
+
+/** Large bodies are read whether there is room for them or not. */
+export const ALL_BODIES_TAKEN: Edit = {
+  find: "await this.#gate.enter(bytes * this.#copies);",
+  replace: "() => void 0;",
+};
+
+/** Large answers are given whatever clients have not yet taken. */
+export const ALL_ANSWERS_HELD: Edit = { find: "this.#answers.tryEnter(body.length);", replace: "() => void 0;" };
+
+/** All requests are worked on at once. */
+export const ALL_REQUESTS_LET_IN: Edit = { find: "await this.#lanes[lane].enter();", replace: "() => void 0;" };
+
+/** The process stands still while another one has the database locked. */
+export const WAITING_IN_SQLITE: Edit = { find: 'writer.pragma("busy_timeout = 0");', replace: "" };
+
+/** Any number of unknown tokens is looked up at once. */
+export const ALL_STRANGERS_LOOKED_UP: Edit = { find: "await this.#strangers.enter();", replace: "null;" };
+
+/** Log lines wait in memory for whoever reads them. */
+export const WHOLE_LOG_KEPT: Edit = { find: "maxLength: MAX_LOG_BYTES", replace: "maxLength: 0" };
+
+/** Something of every request is kept for ever. */
+export const EVERY_REQUEST_KEPT: Edit = {
+  find: "return { started: performance.now(), requestId: randomUUID(), route, method, principal: null };",
+  replace:
+    "(globalThis.kept ??= []).push(Buffer.alloc(50_000, 1));\n" +
+    "  return { started: performance.now(), requestId: randomUUID(), route, method, principal: null };",
+};
+
+/** No bug: clients are given less time, so that they are seen being cut off. */
+export const SHORT_LIMITS: Edit = {
+  find: "TIME_LIMITS = { request: 3e4, inactivity: 6e4 }",
+  replace: "TIME_LIMITS = { request: 4e3, inactivity: 6e3 }",
+};
+
+/** Headers and requests may take for ever. */
+export const TIME_LIMITS_LIFTED: readonly Edit[] = [
+  { find: "headersTimeout: Math.min(HEADERS_MILLISECONDS, limits.request),", replace: "headersTimeout: 0," },
+  { find: "requestTimeout: limits.request,", replace: "requestTimeout: 0," },
+];
+
+/** A body that is too long is read on. */
+export const BODY_LIMIT_LIFTED: readonly Edit[] = [
+  { find: 'settle(() => reject(new HttpError("body_too_large")));', replace: "incoming.resume();" },
 ];

@@ -2,7 +2,7 @@
 
 import { describe, expect, test } from "vitest";
 
-import { analyseTrace } from "./trace.ts";
+import { POSTGRES_LOG, analyseTrace } from "./trace.ts";
 
 const PUT = '7 read(30<socket:[5]>, "PUT /v1/projects/default/stores/s/records/"..., 65536) = 645';
 const WRITE = '7 pwrite64(27</data/tacenda.db-wal>, "x"..., 4096, 32) = 4096';
@@ -53,6 +53,47 @@ describe("the reader of traces", () => {
     ["a write and sync from before it arrived", [WRITE, SYNC, PUT, ANSWER]],
   ])("finds an answer with %s", (_, lines) => {
     expect(verdict(...lines).early).toHaveLength(1);
+  });
+
+  describe("of PostgreSQL", () => {
+    const SEGMENT = "/data/pg_wal/000000010000000000000001";
+    const written = (process: number, file = SEGMENT) => `${process} pwrite64(9<${file}>, "x"..., 4096, 32) = 4096`;
+    const synced = (process: number, file = SEGMENT) => `${process} fdatasync(9<${file}>) = 0`;
+    const judged = (...lines: string[]) => analyseTrace(lines.join("\n"), 4_096, POSTGRES_LOG).early;
+
+    test("accepts a sync by another process, and others that go on writing", () => {
+      expect(judged(PUT, written(8), synced(9), written(10), ANSWER)).toEqual([]);
+    });
+
+    test("a sync is of what was written before it began", () => {
+      const [begun, ended] = [`9 fdatasync(9<${SEGMENT}> <unfinished ...>`, "9 <... fdatasync resumed>) = 0"];
+      expect(judged(PUT, written(8), begun, ended, ANSWER)).toEqual([]);
+      expect(judged(PUT, begun, written(8), ended, ANSWER)).toHaveLength(1);
+      const writing = [
+        `8 pwrite64(9<${SEGMENT}>, "x"..., 4096, 32 <unfinished ...>`,
+        "8 <... pwrite64 resumed>) = 4096",
+      ];
+      const [first = "", second = ""] = writing;
+      expect(judged(PUT, first, begun, second, ended, ANSWER)).toHaveLength(1);
+    });
+
+    test.each([
+      ["no sync", [PUT, written(8), ANSWER]],
+      ["a sync of something else", [PUT, written(8), synced(8, "/data/base/1/2"), ANSWER]],
+      [
+        "a segment that is only prepared",
+        [PUT, ...[written, synced].map((call) => call(8, "/data/pg_wal/xlogtemp.8")), ANSWER],
+      ],
+      ["a write and sync from before it arrived", [written(8), synced(8), PUT, ANSWER]],
+      ["a write that is not synced", [written(8), PUT, synced(8), written(8), ANSWER]],
+    ])("finds an answer with %s", (_, lines) => {
+      expect(judged(...lines)).toHaveLength(1);
+    });
+
+    test("finds an answer that profits from another write's sync", () => {
+      const second = (line: string) => line.replace("30<socket:[5]>", "31<socket:[6]>");
+      expect(judged(PUT, second(PUT), written(8), synced(8), ANSWER, second(ANSWER))).toHaveLength(1);
+    });
   });
 
   test("a trace without acknowledged writes is an error", () => {

@@ -9,7 +9,7 @@ import { freshPlace, type Place } from "./databases.ts";
 import { ROOT_TOKEN } from "./key-world.ts";
 
 /** Milliseconds within which every server sees what one has changed. */
-export const SEEN_LIMIT = 5_000;
+const SEEN_LIMIT = 5_000;
 const POLL = 20;
 
 export interface TwoServers {

@@ -54,3 +54,40 @@ export async function checkValues(store: Store, expected: ReadonlyMap<string, Ex
   }
   return faults;
 }
+
+/** How a call may end while the database is away or connections break; everything else would be wrong. */
+const FAILURES: readonly string[] = [
+  "server_unreachable",
+  "request_timeout",
+  "server_fault",
+  "outcome_unknown",
+  "overloaded",
+];
+const KEYS_EACH = 5;
+
+/** Overwrites a few keys of its own until told to stop, whatever becomes of single writes. Gives what went wrong. */
+export async function writeThroughFailures(
+  store: Store,
+  name: string,
+  expected: Map<string, Expectation>,
+  stop: AbortSignal,
+): Promise<string[]> {
+  const faults: string[] = [];
+  for (let count = 0; !stop.aborted; count++) {
+    const key = `${name}-${count % KEYS_EACH}`;
+    const value = `${key}:${count}:`.padEnd(randomInt(20, 2_000), "=");
+    const expectation = expected.get(key) ?? { acknowledged: null, maybe: new Set() };
+    expected.set(key, expectation);
+    expectation.maybe.add(value);
+    try {
+      await store.setValue(key, value);
+      expectation.acknowledged = value;
+      expectation.maybe.clear();
+    } catch (error) {
+      if (!TacendaError.is(error) || !FAILURES.includes(error.code)) faults.push(`writing ${key}: ${String(error)}`);
+      // It says that nothing was written.
+      if (TacendaError.is(error, "overloaded")) expectation.maybe.delete(value);
+    }
+  }
+  return faults;
+}

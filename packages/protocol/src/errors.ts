@@ -6,6 +6,7 @@ export const ERROR_STATUS = {
   permission_denied: 403,
   record_protected: 403,
   record_inactive: 403,
+  quota_exceeded: 403,
   not_found: 404,
   record_not_found: 404,
   secret_unregistered: 404,
@@ -24,6 +25,7 @@ export const ERROR_STATUS = {
   record_damaged: 500,
   overloaded: 503,
   key_provider_unavailable: 503,
+  outcome_unknown: 504,
   storage_full: 507,
 } as const;
 

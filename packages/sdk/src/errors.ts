@@ -103,15 +103,42 @@ export class RequestTimeoutError extends NoAnswerError {
   readonly code = "request_timeout";
 }
 
-/** The server, or a proxy before it, asks for fewer requests. */
-export class OverloadedError extends TacendaError {
-  readonly code = "overloaded";
+/** Options of the errors that ask for patience. */
+interface BusyOptions extends TacendaErrorOptions {
+  retryAfter?: number | undefined;
+}
+
+/** The request was sent as often as `maxAttempts` and `timeout` allow, and always refused for the time being. */
+abstract class BusyError extends TacendaError {
   override readonly retryable = true;
+  /** Milliseconds that the server asks to wait before the next request; undefined when it does not say. */
+  readonly retryAfter: number | undefined;
+
+  constructor(message: string, options: BusyOptions = {}) {
+    super(message, options);
+    this.retryAfter = options.retryAfter;
+  }
+}
+
+/** The server, or a proxy before it, has more to do than it takes on. */
+export class OverloadedError extends BusyError {
+  readonly code = "overloaded";
+}
+
+/** This token, or whoever else a proxy counts, makes more requests than it may, or was wrong about the secret too often. */
+export class RateLimitedError extends BusyError {
+  readonly code = "rate_limited";
 }
 
 /** The server cannot reach its key provider and fails closed. */
 export class KeyProviderUnavailableError extends TacendaError {
   readonly code = "key_provider_unavailable";
+  override readonly retryable = true;
+}
+
+/** The server's disk or database is full. Nothing was written, and reads go on; its operator has to make room. */
+export class StorageFullError extends TacendaError {
+  readonly code = "storage_full";
   override readonly retryable = true;
 }
 
@@ -125,6 +152,11 @@ export class ProtocolError extends TacendaError {
   readonly code = "protocol";
 }
 
+/** Server and SDK are of versions that do not go together; the message says which one to update. docs/versions.md. */
+export class IncompatibleVersionError extends TacendaError {
+  readonly code = "incompatible_version";
+}
+
 /** The server does not know the token, or it has expired. */
 export class TokenRefusedError extends TacendaError {
   readonly code = "token_refused";
@@ -133,6 +165,14 @@ export class TokenRefusedError extends TacendaError {
 /** The token lacks a permission. */
 export class PermissionDeniedError extends TacendaError {
   readonly code = "permission_denied";
+}
+
+/**
+ * The project has reached a limit that the server's operator has set for it: of stores, tokens, or bytes. Nothing was written.
+ * Reading and deleting go on. For bytes, what was deleted makes room within minutes.
+ */
+export class QuotaExceededError extends TacendaError {
+  readonly code = "quota_exceeded";
 }
 
 /** There is no such store, or the token is for another project. */
@@ -211,11 +251,19 @@ export class KeyInUseError extends TacendaError {
 }
 
 /**
- * A write was sent again after no clear answer, and then refused, so nobody can tell whether the first had happened. Read
- * the key, then decide whether to write again. `cause` is what the last answer was, unless others had written meanwhile.
+ * Nobody can tell whether a write has happened: it was sent again after no clear answer and then refused, or the server lost its
+ * database in the middle. Read the key, then decide whether to write again. `cause` is what the last answer was, unless others
+ * had written meanwhile. `retryable` when that was for a reason that passes: then as after no answer, the same call may succeed
+ * later, and `setValue` without `ifVersion` could overwrite what others have written since.
  */
 export class OutcomeUnknownError extends TacendaError {
   readonly code = "outcome_unknown";
+  override readonly retryable: boolean;
+
+  constructor(message: string, options: TacendaErrorOptions & { retryable?: boolean } = {}) {
+    super(message, options);
+    this.retryable = options.retryable ?? options.cause?.retryable ?? false;
+  }
 }
 
 /** Which class has which code. */
@@ -229,11 +277,15 @@ export interface TacendaErrorTypes {
   server_unreachable: ServerUnreachableError;
   request_timeout: RequestTimeoutError;
   overloaded: OverloadedError;
+  rate_limited: RateLimitedError;
   key_provider_unavailable: KeyProviderUnavailableError;
+  storage_full: StorageFullError;
   server_fault: ServerFaultError;
   protocol: ProtocolError;
+  incompatible_version: IncompatibleVersionError;
   token_refused: TokenRefusedError;
   permission_denied: PermissionDeniedError;
+  quota_exceeded: QuotaExceededError;
   store_not_found: StoreNotFoundError;
   conflict: ConflictError;
   already_exists: AlreadyExistsError;

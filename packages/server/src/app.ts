@@ -3,8 +3,10 @@
 import { Hono } from "hono";
 
 import { Authenticator } from "./auth/authenticator.js";
+import { RootDigest } from "./auth/root-digest.js";
 import { checkOptions } from "./check-options.js";
-import type { KeyAdministrator, Services, StoreKeyMaker } from "./http/call.js";
+import { Admission, type AdmissionOptions } from "./http/admission.js";
+import type { KeyAdministrator, QuotaKeeper, Services, StoreKeyMaker } from "./http/call.js";
 import { corsHeaders, preflight } from "./http/cors.js";
 import {
   dispatch,
@@ -17,6 +19,7 @@ import {
 import { MismatchLimit } from "./http/mismatch-limit.js";
 import { describeApi } from "./http/openapi.js";
 import { routingPath } from "./http/paths.js";
+import { RateLimit, type Rate } from "./http/rate-limit.js";
 import { ALWAYS_HEADERS } from "./http/reply.js";
 import { ROUTES } from "./http/routes.js";
 import type { Logger } from "./logger.js";
@@ -32,14 +35,21 @@ export interface AppDependencies {
   directory: Directory;
   keys: StoreKeyMaker;
   keyAdministration: KeyAdministrator;
-  /** SHA-256 of the root token, 32 bytes. */
-  rootTokenDigest: Uint8Array;
+  /**
+   * SHA-256 of the root token, 32 bytes; or what looks it up, null when there is none, and is called again when it may have
+   * changed, at most once a second.
+   */
+  rootTokenDigest: Uint8Array | (() => Promise<Uint8Array | null>);
   /** Each resolves when a part of the server can be used: the database, the key provider. */
   readinessChecks: readonly (() => Promise<void>)[];
   /** Begins to purge, in the background, the rows of stores and versions that were destroyed. */
   purgeDestroyed: () => void;
   /** Overwrites what the deletion of keys has left in the database's own log; it does not throw. Nothing by default. */
   scrub?: () => Promise<void>;
+  /** Knows the bounds on projects' bytes; without it they are not enforced. */
+  quotas?: QuotaKeeper;
+  /** Told on which day (its begin in UTC, in milliseconds since the epoch) a token was used, once per token and day or more often. */
+  noteTokenUse?: (id: string, day: number) => void;
   logger: Logger;
   metrics?: Metrics;
   /** Milliseconds since the epoch; the system's clock by default. */
@@ -48,6 +58,10 @@ export interface AppDependencies {
   onAccess?: (event: AccessEvent) => void;
   /** The one origin whose pages may call the server; none by default. */
   corsOrigin?: string;
+  /** What is taken on at once. */
+  admission?: AdmissionOptions;
+  /** Requests of one token; not limited by default. */
+  rateLimit?: Rate;
 }
 
 const DEPENDENCY_NAMES = {
@@ -59,12 +73,18 @@ const DEPENDENCY_NAMES = {
   readinessChecks: "required",
   purgeDestroyed: "required",
   scrub: "optional",
+  quotas: "optional",
+  noteTokenUse: "optional",
   logger: "required",
   metrics: "optional",
   now: "optional",
   onAccess: "optional",
   corsOrigin: "optional",
+  admission: "optional",
+  rateLimit: "optional",
 } as const;
+
+const NO_QUOTAS: QuotaKeeper = { of: () => undefined, refresh: () => Promise.resolve() };
 
 /**
  * Makes the app. It starts nothing and keeps nothing open.
@@ -74,9 +94,12 @@ const DEPENDENCY_NAMES = {
 export function createApp(dependencies: AppDependencies): Hono<NodeEnv> {
   checkOptions<AppDependencies>("createApp", dependencies, DEPENDENCY_NAMES);
   const { records, directory, keys, keyAdministration, rootTokenDigest, purgeDestroyed } = dependencies;
-  const { logger, metrics, onAccess, corsOrigin } = dependencies;
+  const { logger, metrics, onAccess, corsOrigin, rateLimit } = dependencies;
   const now = dependencies.now ?? Date.now;
-  const authenticator = new Authenticator(directory, rootTokenDigest, now);
+  const rootDigest = new RootDigest(rootTokenDigest, () => logger.warn({}, "the root token was replaced"));
+  const authenticator = new Authenticator(directory, rootDigest, now, dependencies.noteTokenUse);
+  const admission = new Admission(dependencies.admission);
+  metrics?.watch(admission);
   const services: Services = {
     records,
     directory,
@@ -85,13 +108,15 @@ export function createApp(dependencies: AppDependencies): Hono<NodeEnv> {
     now,
     purgeDestroyed,
     scrub: dependencies.scrub ?? (() => Promise.resolve()),
+    quotas: dependencies.quotas ?? NO_QUOTAS,
     mismatches: new MismatchLimit(),
+    rateLimit: rateLimit === undefined ? null : new RateLimit(rateLimit),
     checkReady: createReadiness(dependencies.readinessChecks),
     forgetTokens: () => authenticator.forget(),
     openapi: JSON.stringify(describeApi(ROUTES)),
   };
   const headers = { ...ALWAYS_HEADERS, ...(corsOrigin !== undefined && corsHeaders(corsOrigin)) };
-  const pipeline: Pipeline = { authenticator, services, logger, metrics, onAccess, headers };
+  const pipeline: Pipeline = { authenticator, admission, services, logger, metrics, onAccess, headers };
 
   const app = new Hono<NodeEnv>({ getPath: (request, options) => routingPath(request, options?.env?.incoming) });
   for (const route of ROUTES) app.on(route.method, route.path, (context) => dispatch(context, route, pipeline));

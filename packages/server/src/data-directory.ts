@@ -5,11 +5,13 @@ import { join, resolve } from "node:path";
 
 import { openConfiguredProviders } from "./configured-providers.js";
 import {
+  openBesideServers,
   openForServing,
   openWholeSnapshot,
-  refuseHalfRestored,
+  refuseUnfit,
   type DatabasePlace,
   type HeldDatabase,
+  type Hold,
 } from "./database-place.js";
 import type { GuardOptions } from "./envelope/guarded-key-provider.js";
 import type { KeyProvider } from "./envelope/key-provider.js";
@@ -68,7 +70,7 @@ export async function openDataDirectory(
     if (isForeign) logger.warn({ file: keyringFile }, "the keyring has served a database before; this one is new");
     if (place.isShared) {
       turn = await takeTurnToStart(database.maintenance);
-      await refuseHalfRestored(place, database);
+      await refuseUnfit(place, database);
     }
     const agree = place.isShared;
     const from = { wanted, keyringFile, agree, logger, ...(guard && { guard }) };
@@ -106,6 +108,16 @@ export async function openRestoreDirectory(
 }
 
 /**
+ * The directory's database for a small change, whether servers run on it or not. None of them is held up for longer than the
+ * change takes.
+ *
+ * @throws as openDataSnapshot
+ */
+export async function openDataBeside(path: string, options: DatabaseOptions = {}): Promise<HeldDatabase> {
+  return await openBesideServers(placeOf(resolve(path), options));
+}
+
+/**
  * A snapshot of the directory's database, whether a server runs on it or not.
  *
  * @throws {StartupError} when there is no database, or it is half restored.
@@ -114,6 +126,18 @@ export async function openRestoreDirectory(
  */
 export async function openDataSnapshot(path: string, options: DatabaseOptions = {}): Promise<Snapshot> {
   return await openWholeSnapshot(placeOf(resolve(path), options));
+}
+
+/**
+ * The directory's database, held for a change that no server may be there for. Whoever calls this releases it.
+ *
+ * @throws {DataDirectoryLockedError} when a server runs on it.
+ * @throws what openDataSnapshot throws.
+ */
+export async function holdData(path: string, options: DatabaseOptions = {}): Promise<{ name: string; hold: Hold }> {
+  const place = placeOf(resolve(path), options);
+  await (await openWholeSnapshot(place)).close();
+  return { name: place.name, hold: place.hold() };
 }
 
 function placeOf(directory: string, { databaseUrl, databaseConnections }: DatabaseOptions): DatabasePlace {

@@ -1,16 +1,15 @@
 /** Leaves only the heads of expired records, in the background and a few at a time; spec/http.md § Reading a record. */
 
-import { setImmediate } from "node:timers/promises";
-
 import { judgeExpiring } from "./envelope/expiry.js";
 import type { StoreKeys } from "./envelope/store-keys.js";
 import { BUSY_MILLISECONDS, Lease } from "./lease.js";
 import { describeError, type Logger } from "./logger.js";
+import { restAfter } from "./pace.js";
 import type { Purge } from "./purge.js";
 import type { ExpiryCursor, MaintenanceStore } from "./storage/maintenance.js";
 
-/** Per step: other writes come in between the steps. */
-const STEP = { maxRows: 256, maxBytes: 1_048_576 };
+/** Per step: other requests come in between the steps, and on SQLite wait for one. */
+const STEP = { maxRows: 128, maxBytes: 1_048_576 };
 /** Of several servers on one database, one does the work. */
 const LEASE = "expiry";
 
@@ -68,6 +67,7 @@ async function dropExpired(
   let isHeld = false;
   try {
     do {
+      const started = performance.now();
       const { rows, next } = await maintenance.findExpiring(now(), cursor, STEP);
       if (rows.length === 0) break;
       isHeld = isHeld ? await lease.holds() : await lease.take();
@@ -76,7 +76,7 @@ async function dropExpired(
       damaged += judged.damaged;
       if (judged.changes.length > 0) await maintenance.changeExpiring(judged.changes);
       cursor = next;
-      await setImmediate();
+      await restAfter(started);
     } while (cursor !== null && !isStopped());
   } finally {
     await lease.release();

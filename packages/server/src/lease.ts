@@ -19,18 +19,21 @@ export const BUSY_MILLISECONDS = 2_000;
 export class Lease {
   readonly #leases: Omit<Leases, "clearLeases">;
   readonly #name: string;
+  readonly #makeOwner: () => string;
   /** Another one each time it is taken, so that no two terms are mistaken for each other. */
   #owner: string | null = null;
   #renewedAt = -Infinity;
 
-  constructor(leases: Omit<Leases, "clearLeases">, name: string) {
+  /** `owner`: for one that no two processes can be, so that it need not wait for the end of a term it was killed in. */
+  constructor(leases: Omit<Leases, "clearLeases">, name: string, owner?: string) {
     this.#leases = leases;
     this.#name = name;
+    this.#makeOwner = () => owner ?? randomUUID();
   }
 
   /** Takes it. False when another server has it. @throws {StorageError} */
   async take(): Promise<boolean> {
-    const [owner, started] = [randomUUID(), performance.now()];
+    const [owner, started] = [this.#makeOwner(), performance.now()];
     if (!(await this.#leases.acquireLease({ name: this.#name, owner }, LEASE_MILLISECONDS))) return false;
     this.#owner = owner;
     this.#renewedAt = started;

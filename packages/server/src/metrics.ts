@@ -5,9 +5,18 @@
 
 import { createServer, type Server } from "node:http";
 
-import { Gauge, Histogram, Registry, collectDefaultMetrics } from "prom-client";
+import { Counter, Gauge, Histogram, Registry, collectDefaultMetrics } from "prom-client";
 
 import type { ObserveKeyProvider } from "./envelope/guarded-key-provider.js";
+
+/** How much the server has taken on. */
+interface Load {
+  /** Requests worked on, and requests that wait for it. */
+  readonly working: number;
+  readonly waiting: number;
+  /** Bytes of memory for large bodies and answers. */
+  readonly bytes: number;
+}
 
 export interface Metrics {
   /** Counts one request. `seconds` from its arrival to its answer. */
@@ -16,12 +25,20 @@ export interface Metrics {
   observeKeyProvider: ObserveKeyProvider;
   /** How many store keys are not under the current master key, and how many stores are being re-encrypted. */
   setKeyWork: (outdatedWraps: number, reencryptions: number) => void;
+  /** Shows the load from now on. */
+  watch(load: Load): void;
+  /** Counts a request that was answered `overloaded`. */
+  countShed(): void;
+  /** Counts a connection that was dropped without an answer. */
+  countDropped(): void;
   /** All values, for another process to make one text of them and of others. */
   snapshot(): Promise<object[]>;
   /** The text that Prometheus scrapes. */
   render(): Promise<string>;
 }
 
+/** Connections to the metrics at once: each may make their whole text. */
+const MAX_SCRAPERS = 16;
 const BUCKETS_SECONDS = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10];
 
 /** Metrics in a registry of their own, with the process's memory and CPU. */
@@ -55,7 +72,24 @@ export function createMetrics(): Metrics {
     aggregator: "max",
     registers: [registry],
   });
+  let load: Load = { working: 0, waiting: 0, bytes: 0 };
+  addGauge(registry, "tacenda_requests_working", "Requests being worked on", () => load.working);
+  addGauge(registry, "tacenda_requests_waiting", "Requests that wait to be worked on", () => load.waiting);
+  addGauge(registry, "tacenda_body_memory_bytes", "Memory for large bodies and answers", () => load.bytes);
+  const shed = new Counter({
+    name: "tacenda_requests_shed_total",
+    help: "Requests answered 503 overloaded",
+    registers: [registry],
+  });
+  const dropped = new Counter({
+    name: "tacenda_connections_dropped_total",
+    help: "Connections dropped without an answer, far beyond --max-connections",
+    registers: [registry],
+  });
   return {
+    watch: (watched) => (load = watched),
+    countShed: () => shed.inc(),
+    countDropped: () => dropped.inc(),
     observeKeyProvider: (kind, operation, outcome, seconds) =>
       providerDurations.observe({ kind, operation, outcome }, seconds),
     setKeyWork(outdatedWraps, reencryptions) {
@@ -68,9 +102,14 @@ export function createMetrics(): Metrics {
   };
 }
 
+/** A gauge that is read when it is asked for. */
+function addGauge(registry: Registry, name: string, help: string, read: () => number): void {
+  const gauge: Gauge = new Gauge({ name, help, collect: () => gauge.set(read()), registers: [registry] });
+}
+
 /** Answers `GET /metrics` and nothing else; for a listener of its own, because it needs no token. */
 export function createMetricsServer(metrics: Pick<Metrics, "render">): Server {
-  return createServer((request, response) => {
+  const server = createServer((request, response) => {
     if (request.method !== "GET" || request.url !== "/metrics") {
       response.writeHead(404).end();
       return;
@@ -80,4 +119,6 @@ export function createMetricsServer(metrics: Pick<Metrics, "render">): Server {
       () => response.writeHead(500).end(),
     );
   });
+  server.maxConnections = MAX_SCRAPERS;
+  return server;
 }

@@ -3,14 +3,16 @@
  * spec/http.md § Stores, § Writing a record.
  */
 
-import { setImmediate } from "node:timers/promises";
-
 import { BUSY_MILLISECONDS, Lease } from "./lease.js";
 import { describeError, type Logger } from "./logger.js";
+import { restAfter } from "./pace.js";
 import type { MaintenanceStore } from "./storage/maintenance.js";
 
-/** Per step: other writes come in between the steps. Deleting costs as much as writing, for what goes is overwritten. */
-const STEP_ROWS = 500;
+/**
+ * Per step: other requests come in between the steps, and on SQLite wait for one. Deleting costs as much as writing, for what goes
+ * is overwritten.
+ */
+const STEP_ROWS = 128;
 const STEP_BYTES = 1_048_576;
 /** Of several servers on one database, one does the work. */
 const LEASE = "purge";
@@ -38,8 +40,9 @@ export function createPurge(maintenance: MaintenanceStore, logger: Logger): Purg
     if (wait > 0 || isStopped()) return wait;
     if (!(await lease.take())) return BUSY_MILLISECONDS;
     try {
-      while (!isStopped() && (await lease.holds()) && (await maintenance.purgeDestroyed(STEP_ROWS, STEP_BYTES)) > 0) {
-        await setImmediate();
+      for (let started = performance.now(); !isStopped() && (await lease.holds()); started = performance.now()) {
+        if ((await maintenance.purgeDestroyed(STEP_ROWS, STEP_BYTES)) === 0) break;
+        await restAfter(started);
       }
       await maintenance.scrub();
     } finally {

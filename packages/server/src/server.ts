@@ -8,7 +8,8 @@ import { join, resolve } from "node:path";
 import { DEFAULT_PROJECT } from "@tacenda/protocol";
 
 import { createApp } from "./app.js";
-import { rootTokenDigest } from "./auth/root-token.js";
+import { ensureRootToken, givenRootDigest, storedRootDigest } from "./auth/root-token.js";
+import { TokenUses } from "./auth/token-uses.js";
 import { checkOptions } from "./check-options.js";
 import { openDataDirectory, type DataDirectory } from "./data-directory.js";
 import { Destructions } from "./envelope/destructions.js";
@@ -19,6 +20,7 @@ import { StoreKeys } from "./envelope/store-keys.js";
 import { createExpiryPurge } from "./expiry-purge.js";
 import type { AccessEvent } from "./http/dispatch.js";
 import { createNodeServer } from "./http/node-server.js";
+import type { Rate } from "./http/rate-limit.js";
 import { KeyAdministration } from "./keys/key-administration.js";
 import { KeyKeeper } from "./keys/key-keeper.js";
 import { describeError, type Logger } from "./logger.js";
@@ -26,6 +28,7 @@ import { createMetrics, createMetricsServer, type Metrics } from "./metrics.js";
 import { explainRefusal } from "./own-directory.js";
 import { writePrivateFile } from "./private-file.js";
 import { createPurge } from "./purge.js";
+import { ByteQuotas } from "./quotas/byte-quotas.js";
 import { StartupError, codeOf } from "./startup-error.js";
 import type { Database } from "./storage/database.js";
 import type { Directory } from "./storage/directory.js";
@@ -34,6 +37,9 @@ export const DEFAULT_MAX_CONNECTIONS = 1_000;
 export const LOOPBACK = "127.0.0.1";
 const EXPIRY_MILLISECONDS = 60_000;
 const KEY_MILLISECONDS = 60_000;
+const TOKEN_USE_MILLISECONDS = 60_000;
+const QUOTA_MILLISECONDS = 60_000;
+const COUNT_MILLISECONDS = 300_000;
 export const MASTER_KEY_ROTATION = 90 * 24 * 3_600_000;
 /** How long requests under way may go on after `close`, in milliseconds. */
 const GRACE_MILLISECONDS = 10_000;
@@ -76,7 +82,17 @@ export interface ServerOptions {
   /** Serves `/metrics` on this port of 127.0.0.1; not at all by default. */
   metricsPort?: number;
   corsOrigin?: string;
+  /** 1,000 by default. */
   maxConnections?: number;
+  /**
+   * Requests worked on at once: so many reads, so many writes, so many of administration, and an eighth as many batches. 64 by
+   * default. Others wait for two seconds at most.
+   */
+  maxRequests?: number;
+  /** Bytes of memory for large bodies on their way in, and as many for large answers on their way out; 134,217,728 by default. */
+  bodyMemory?: number;
+  /** Requests of one token, in this process; not limited by default. */
+  rateLimit?: Rate;
   /** Silent by default. */
   logger?: Logger;
   /** Milliseconds since the epoch; the system's clock by default. */
@@ -85,6 +101,12 @@ export interface ServerOptions {
   expiryInterval?: number;
   /** How often to look for work on keys that nobody has announced, in milliseconds; every minute by default. */
   keyInterval?: number;
+  /** How often to write down which tokens were used, in milliseconds; every minute by default. */
+  tokenUseInterval?: number;
+  /** How often to look for quotas that other servers have set, in milliseconds; every minute by default. */
+  quotaInterval?: number;
+  /** How often to count the bytes of projects that have a quota of them, in milliseconds; every 5 minutes by default. */
+  countInterval?: number;
   onAccess?: (event: AccessEvent) => void;
 }
 
@@ -119,10 +141,16 @@ const OPTION_NAMES = {
   metricsPort: "optional",
   corsOrigin: "optional",
   maxConnections: "optional",
+  maxRequests: "optional",
+  bodyMemory: "optional",
+  rateLimit: "optional",
   logger: "optional",
   now: "optional",
   expiryInterval: "optional",
   keyInterval: "optional",
+  tokenUseInterval: "optional",
+  quotaInterval: "optional",
+  countInterval: "optional",
   onAccess: "optional",
 } as const;
 
@@ -140,25 +168,37 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
 export async function startServerWith(options: ServerOptions, metrics: Metrics | undefined): Promise<RunningServer> {
   checkOptions<ServerOptions>("startServer", options, OPTION_NAMES);
   const { dataDir, databaseUrl, databaseConnections, keyringFile, keyProviders, logger = SILENT } = options;
+  const rootDigest = options.rootToken === undefined ? null : givenRootDigest(options.rootToken);
   const guard = { observe: metrics?.observeKeyProvider };
   const database = { databaseUrl, databaseConnections };
   const data = await openDataDirectory(dataDir, { ...database, keyringFile, keyProviders, guard, logger });
   try {
-    return await run(data, options, metrics);
+    return await run(data, options, rootDigest, metrics);
   } catch (error) {
     await data.close();
     throw error;
   }
 }
 
-async function run(data: DataDirectory, options: ServerOptions, metrics: Metrics | undefined): Promise<RunningServer> {
+/** `rootDigest`: of the root token that was given; null if it is the database's. */
+async function run(
+  data: DataDirectory,
+  options: ServerOptions,
+  rootDigest: Uint8Array | null,
+  metrics: Metrics | undefined,
+): Promise<RunningServer> {
   const { database, providers } = data;
   const { directory } = database;
   const logger = options.logger ?? SILENT;
   const now = options.now ?? Date.now;
   await directory.createProject({ id: DEFAULT_PROJECT, createdAt: now() });
   const announce = options.announceRootToken ?? ((token) => writeRootToken(options.dataDir, token, logger));
-  const digest = await rootTokenDigest(directory, options.rootToken, announce);
+  if (rootDigest === null && !(await ensureRootToken(directory, announce))) {
+    throw new StartupError(
+      "While this server was held up, another one made the root token, or it was reset. The one that was made here never holds: " +
+        "forget it, delete the file root-token if it was written to that, and start again.",
+    );
+  }
   await data.started();
 
   const keys = new StoreKeys({
@@ -180,32 +220,48 @@ async function run(data: DataDirectory, options: ServerOptions, metrics: Metrics
     interval: options.keyInterval ?? KEY_MILLISECONDS,
     onProgress: metrics?.setKeyWork,
   });
+  const tokenUses = new TokenUses({ directory, logger, interval: options.tokenUseInterval ?? TOKEN_USE_MILLISECONDS });
+  const quotas = new ByteQuotas({
+    quotas: database.quotas,
+    maintenance: database.maintenance,
+    logger,
+    now,
+    interval: options.quotaInterval ?? QUOTA_MILLISECONDS,
+    countInterval: options.countInterval ?? COUNT_MILLISECONDS,
+  });
   const app = createApp({
     records: new EnvelopeStore(database.records, keys),
     directory,
     keys,
     keyAdministration: new KeyAdministration({ ...keyServices, keeper, masterKeyPeriod }),
-    rootTokenDigest: digest,
+    rootTokenDigest: rootDigest ?? (() => storedRootDigest(directory)),
     readinessChecks: [() => database.check(), () => checkProvider(providers)],
     purgeDestroyed: () => purge.start(),
     scrub: () => scrub(database, logger),
+    quotas,
+    noteTokenUse: (id, day) => tokenUses.note(id, day),
     logger,
     now,
     ...(metrics && { metrics }),
     ...(options.onAccess && { onAccess: options.onAccess }),
     ...(options.corsOrigin !== undefined && { corsOrigin: options.corsOrigin }),
+    admission: { maxRequests: options.maxRequests, bodyMemory: options.bodyMemory },
+    ...(options.rateLimit && { rateLimit: options.rateLimit }),
   });
+  await quotas.start();
   // What was destroyed before the last stop may not have been purged to its end.
   purge.start();
   expiry.start();
+  tokenUses.start();
   // What was begun before the last stop may not have come to its end.
   keeper.wake();
 
   const host = options.host ?? LOOPBACK;
   const server = createNodeServer(app, options.maxConnections ?? DEFAULT_MAX_CONNECTIONS);
+  if (metrics) server.on("drop", () => metrics.countDropped());
   const stop = async (listeners: Server[]) => {
     await Promise.all(listeners.map(closeListener));
-    await Promise.all([purge.stop(), expiry.stop(), keeper.stop()]);
+    await Promise.all([purge.stop(), expiry.stop(), keeper.stop(), tokenUses.stop(), quotas.stop()]);
   };
   const listeners: Server[] = [server];
   const metricsServer = metrics && options.metricsPort !== undefined ? createMetricsServer(metrics) : undefined;

@@ -8,6 +8,8 @@ import { explainRefusal } from "./own-directory.js";
 import { StartupError } from "./startup-error.js";
 import { OlderDatabaseError, type Database } from "./storage/database.js";
 import { lockDataDirectory } from "./storage/lock.js";
+import { StorageFullError } from "./storage/record-store.js";
+import type { Snapshot } from "./storage/snapshot.js";
 import { openSqlite, openSqliteSnapshot } from "./storage/sqlite.js";
 
 /** `directory` is absolute, and made before the database is opened for serving or restoring. */
@@ -21,7 +23,7 @@ export function sqlitePlace(directory: string): DatabasePlace {
       lockedIn(directory, async () => {
         const database = await openSqlite(file);
         // The lock says that whoever held them is gone.
-        return await closingOnFailure(database, () => database.maintenance.clearLeases());
+        return await closingOnFailure(database, () => whereThereIsRoom(() => database.maintenance.clearLeases()));
       }),
     openForRestore: () =>
       lockedIn(directory, async () => {
@@ -29,11 +31,28 @@ export function sqlitePlace(directory: string): DatabasePlace {
         if (existsSync(file)) await refuseOlder(file);
         return await openSqlite(file);
       }),
-    async openSnapshot() {
-      if (existsSync(file)) return await openSqliteSnapshot(file);
-      throw new StartupError(`There is no database in ${directory}: name a server's data directory with --data-dir.`);
+    async openBeside() {
+      // Bringing it up to date would pull the tables from under an older server.
+      await (await openSnapshot(directory, file)).close();
+      const database = await openSqlite(file);
+      return { database, close: () => database.close() };
     },
+    hold() {
+      const lock = claim(directory);
+      return {
+        // The lock keeps them out.
+        refuseOthers: () => Promise.resolve(),
+        open: () => openSqlite(file),
+        release: () => lock.release(),
+      };
+    },
+    openSnapshot: () => openSnapshot(directory, file),
   };
+}
+
+async function openSnapshot(directory: string, file: string): Promise<Snapshot> {
+  if (existsSync(file)) return await openSqliteSnapshot(file);
+  throw new StartupError(`There is no database in ${directory}: name the data directory of a server.`);
 }
 
 /** @throws {DataDirectoryLockedError} when another server runs on the directory. */
@@ -53,6 +72,15 @@ function claim(directory: string): { release(): void } {
     return lockDataDirectory(directory);
   } catch (error) {
     throw explainRefusal(directory, error);
+  }
+}
+
+/** On a full disk a server still starts, for reads go on; leases then end by the clock. */
+async function whereThereIsRoom(work: () => Promise<void>): Promise<void> {
+  try {
+    await work();
+  } catch (error) {
+    if (!(error instanceof StorageFullError)) throw error;
   }
 }
 

@@ -17,14 +17,14 @@ export interface Turn {
   end(): Promise<void>;
 }
 
-/** Waits for the turn. @throws {StartupError} when it does not come. */
-export async function takeTurnToStart(maintenance: MaintenanceStore): Promise<Turn> {
-  const lease = new Lease(maintenance, "start");
+/** Waits for the turn. `owner`: whoever is the same does not wait for itself. @throws {StartupError} when it does not come. */
+export async function takeTurnToStart(maintenance: MaintenanceStore, owner?: string): Promise<Turn> {
+  const lease = new Lease(maintenance, "start", owner);
   const deadline = performance.now() + PATIENCE_MILLISECONDS;
   while (!(await lease.take())) {
     if (performance.now() > deadline) {
       throw new StartupError(
-        "Other servers have been starting on this database for minutes, or a restore is under way. Try again when they are done.",
+        "Other servers have been starting on this database for minutes, or a restore or copy is under way. Try again when they are done.",
       );
     }
     await sleep(POLL_MILLISECONDS);

@@ -4,6 +4,7 @@ import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { inspect } from "node:util";
 
+import type { VersionList } from "@tacenda/protocol";
 import { describe, expect, onTestFinished, test, vi } from "vitest";
 
 import { backup } from "../src/cli/backup.js";
@@ -13,6 +14,7 @@ import { InvalidOptionError } from "../src/startup-error.js";
 import { startServer, type RunningServer, type ServerOptions } from "../src/server.js";
 import { freshFolder, randomRecordPath, sealedRecord } from "./world.js";
 import { postgresWorld } from "./storage/postgres-world.js";
+import { cuttingWay } from "./storage/ways.js";
 
 const { cluster, drop } = await postgresWorld();
 
@@ -78,6 +80,50 @@ describe.runIf(cluster !== null)("several servers", () => {
     );
     expect(existsSync(join(folder, "two", "keyring.json"))).toBe(false);
     expect(readFileSync(join(folder, "one", "root-token"), "utf8")).toMatch(/^tct_/);
+  });
+});
+
+describe.runIf(cluster !== null)("a write whose COMMIT is cut off", () => {
+  test.each([
+    ["record", "before"],
+    ["record", "after"],
+    ["batch", "before"],
+    ["batch", "after"],
+  ] as const)("of a %s, %s it arrives, is found out about and made once", async (kind, when) => {
+    const way = await cuttingWay(await freshDatabase(), "commit\0", when);
+    const rootToken = "root-token-of-this-test-0123456789abcdef";
+    const server = await start(way.url, { dataDir: join(await freshFolder(), "data"), rootToken });
+    await call(server, rootToken, "POST", "/v1/projects/default/stores", { id: "s" });
+    const path = randomRecordPath("s");
+    const record = sealedRecord();
+    // Keys are loaded, and no other commit is on its way when this one's is.
+    expect((await call(server, rootToken, "PUT", randomRecordPath("s"), record)).status).toBe(201);
+    way.begin();
+    const writes = [{ key: path.slice(-43), expect: 0, record: Buffer.from(record).toString("base64url") }];
+    const answer =
+      kind === "record"
+        ? await call(server, rootToken, "PUT", path, record)
+        : await call(server, rootToken, "POST", "/v1/projects/default/stores/s/batch", { writes });
+    expect(way.cuts()).toBe(1);
+    expect(answer.status).toBe(kind === "record" ? 201 : 200);
+    const read = await call(server, rootToken, "GET", path);
+    expect(new Uint8Array(await read.arrayBuffer())).toEqual(record);
+    const { versions } = (await (await call(server, rootToken, "GET", `${path}/versions`)).json()) as VersionList;
+    expect(versions).toHaveLength(1);
+  });
+
+  test("is of unknown outcome when the database stays away", async () => {
+    const way = await cuttingWay(await freshDatabase(), "commit\0", "after");
+    const rootToken = "root-token-of-this-test-0123456789abcdef";
+    const server = await start(way.url, { dataDir: join(await freshFolder(), "data"), rootToken });
+    await call(server, rootToken, "POST", "/v1/projects/default/stores", { id: "s" });
+    expect((await call(server, rootToken, "PUT", randomRecordPath("s"), sealedRecord())).status).toBe(201);
+    way.begin("for good");
+    const answer = await call(server, rootToken, "PUT", randomRecordPath("s"), sealedRecord());
+    expect(answer.status).toBe(504);
+    expect(await answer.json()).toMatchObject({ error: { code: "outcome_unknown" } });
+    // The next one was not even begun.
+    expect((await call(server, rootToken, "PUT", randomRecordPath("s"), sealedRecord())).status).toBe(503);
   });
 });
 

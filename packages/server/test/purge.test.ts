@@ -97,3 +97,20 @@ test("a stopped purge does nothing any more", async () => {
   expect(look).toHaveBeenCalledTimes(1);
   expect(await rows()).toBe(6);
 });
+
+test("between two steps it rests as long as a step took", async () => {
+  const { database, purge } = await openPurgeable();
+  const steps: { begun: number; ended: number }[] = [];
+  vi.spyOn(database.maintenance, "purgeDestroyed").mockImplementation(async () => {
+    const begun = performance.now();
+    // On SQLite nothing else runs during a step.
+    while (performance.now() - begun < 40);
+    steps.push({ begun, ended: performance.now() });
+    return Promise.resolve(steps.length < 4 ? 1 : 0);
+  });
+  purge.start();
+  await vi.waitFor(() => expect(steps).toHaveLength(4));
+  for (const [index, { ended }] of steps.slice(0, -1).entries()) {
+    expect((steps[index + 1]?.begun ?? 0) - ended).toBeGreaterThanOrEqual(38);
+  }
+});

@@ -205,7 +205,11 @@ describe("while a server runs", () => {
     const first = connect(port, "127.0.0.1");
     await new Promise((resolve) => first.once("connect", resolve));
     const second = connect(port, "127.0.0.1");
+    let answer = "";
+    second.setEncoding("utf8").on("data", (part: string) => (answer += part));
+    second.write("GET /v1/token HTTP/1.1\r\nHost: a\r\n\r\n");
     await new Promise((resolve) => second.once("close", resolve).on("error", () => undefined));
+    expect(answer).toMatch(/^HTTP\/1.1 503 /);
     expect(first.destroyed).toBe(false);
     first.destroy();
   });

@@ -8,18 +8,23 @@ import {
   IdRetiredError,
   KeyInUseError,
   KeyProviderUnavailableError,
+  OutcomeUnknownError,
   OverloadedError,
   PermissionDeniedError,
   ProtocolError,
+  QuotaExceededError,
+  RateLimitedError,
   RecordInactiveError,
   RecordProtectedError,
   ServerFaultError,
   ServerUnreachableError,
+  StorageFullError,
   StoreNotFoundError,
   type TacendaError,
   TokenRefusedError,
   ValueTooLargeError,
 } from "../errors.js";
+import { versionError } from "./version-error.js";
 
 export interface Answer {
   status: number;
@@ -52,8 +57,11 @@ export function parseJson(bytes: Uint8Array): unknown {
  */
 export function errorOf(answer: Answer): TacendaError {
   const error = errorBody(answer);
-  if (error === undefined) return foreignError(answer.status);
-  return KNOWN_ERRORS[error.code](requestIdOf(error.requestId));
+  const mismatch = versionError(answer, error?.code);
+  if (mismatch !== null) return mismatch;
+  const details = { retryAfter: retryAfterOf(answer) };
+  if (error === undefined) return foreignError(answer.status, details);
+  return KNOWN_ERRORS[error.code]({ ...details, ...requestIdOf(error.requestId) });
 }
 
 function requestIdOf(requestId: unknown): { requestId: string | undefined } {
@@ -61,10 +69,18 @@ function requestIdOf(requestId: unknown): { requestId: string | undefined } {
   return { requestId: known ? requestId : undefined };
 }
 
+/** Milliseconds that the answer asks to wait; undefined when it does not say. Dates, which nobody uses, are not understood. */
+export function retryAfterOf({ headers }: Pick<Answer, "headers">): number | undefined {
+  const [seconds] = /^\d{1,6}$/.exec(headers.get("retry-after") ?? "") ?? [];
+  return seconds === undefined ? undefined : Number(seconds) * 1_000;
+}
+
 /** Answers that are not in Tacenda's form: a proxy's, or another service's. */
-function foreignError(status: number): TacendaError {
-  if (status === 429 || status === 503)
-    return new OverloadedError(`The server, or a proxy, answered ${status}. Try later.`);
+function foreignError(status: number, details: { retryAfter: number | undefined }): TacendaError {
+  if (status === 429) {
+    return new RateLimitedError("The server, or a proxy, answered 429. Send fewer requests, and try later.", details);
+  }
+  if (status === 503) return new OverloadedError("The server, or a proxy, answered 503. Try later.", details);
   if (status === 502 || status === 504) {
     return new ServerUnreachableError(`A proxy answered ${status}: it did not reach the server. Try again.`);
   }
@@ -80,6 +96,7 @@ function foreignError(status: number): TacendaError {
 
 interface Details {
   requestId: string | undefined;
+  retryAfter: number | undefined;
 }
 
 const serverFault = (what: string) => (details: Details) =>
@@ -88,6 +105,12 @@ const serverFault = (what: string) => (details: Details) =>
 const unexpected = (code: ErrorCode) => (details: Details) =>
   new ProtocolError(
     `The server answered "${code}", which does not fit the request. Are SDK and server of one version?`,
+    details,
+  );
+
+const overloaded = (what: string) => (details: Details) =>
+  new OverloadedError(
+    `${what} Try again after a while (\`retryAfter\`), with fewer requests at once; if it lasts, the server needs more room.`,
     details,
   );
 
@@ -101,11 +124,16 @@ const KNOWN_ERRORS: Record<ErrorCode, (details: Details) => TacendaError> = {
   record_protected: (details) =>
     new RecordProtectedError("The entry is protected: clear its protection before deleting it.", details),
   record_inactive: (details) => new RecordInactiveError("The entry is inactive: make it active to read it.", details),
+  quota_exceeded: (details) =>
+    new QuotaExceededError(
+      "The project has reached a limit that is set for it: delete what is not needed, or ask the server's operator.",
+      details,
+    ),
   not_found: (details) =>
     new StoreNotFoundError("There is no such project or store, or the token is for another project.", details),
   record_not_found: unexpected("record_not_found"),
   secret_unregistered: unexpected("secret_unregistered"),
-  request_timeout: (details) => new OverloadedError("The server waited too long for the request. Try again.", details),
+  request_timeout: overloaded("The server waited too long for the request."),
   already_exists: (details) => new AlreadyExistsError("The id is taken: choose another.", details),
   id_retired: (details) =>
     new IdRetiredError("The id belonged to something destroyed and is never used again: choose another.", details),
@@ -117,13 +145,23 @@ const KNOWN_ERRORS: Record<ErrorCode, (details: Details) => TacendaError> = {
   body_too_large: (details) => new ValueTooLargeError("The server refuses a body of this size.", details),
   unsupported_media_type: unexpected("unsupported_media_type"),
   precondition_required: unexpected("precondition_required"),
-  rate_limited: (details) => new OverloadedError("Too many requests with this token. Try later.", details),
+  rate_limited: (details) =>
+    new RateLimitedError(
+      "Too many requests, or wrong secrets, with this token. Try again after a while (`retryAfter`), or use the value cache.",
+      details,
+    ),
   internal: serverFault("The server failed."),
   record_damaged: serverFault("The stored record is damaged: restore it from a backup."),
-  overloaded: (details) => new OverloadedError("The server is overloaded. Try later.", details),
+  overloaded: overloaded("The server has more to do than it takes on; nothing was written."),
   key_provider_unavailable: (details) =>
     new KeyProviderUnavailableError("The server cannot reach its key provider and fails closed. Try later.", details),
-  storage_full: serverFault("The server's storage is full; nothing was written."),
+  outcome_unknown: (details) =>
+    new OutcomeUnknownError(
+      "The server's database was lost in the middle of the write, which may or may not have happened. Read before you write again.",
+      { ...details, retryable: true },
+    ),
+  storage_full: (details) =>
+    new StorageFullError("The server's storage is full; nothing was written. Its operator has to make room.", details),
 };
 
 /** For options that only the server can judge. */

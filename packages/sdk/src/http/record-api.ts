@@ -191,6 +191,7 @@ function isVersionInfo(info: unknown): info is VersionInfo {
 
 /** The error of a write that was sent again and then not carried out, `cause` being why. */
 export function outcomeUnknown(cause?: TacendaError): OutcomeUnknownError {
+  if (cause instanceof OutcomeUnknownError) return cause;
   return new OutcomeUnknownError(
     "The write was sent again after no clear answer, and was then refused: the first one may or may not have happened. " +
       "Read the key before you write again.",

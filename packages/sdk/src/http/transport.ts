@@ -7,7 +7,7 @@ import ky, { type KyInstance } from "ky";
 
 import { delay, orAborted } from "../concurrency.js";
 import { ProtocolError, RequestTimeoutError, ServerUnreachableError } from "../errors.js";
-import { type Answer, errorBody } from "./answer.js";
+import { type Answer, errorBody, retryAfterOf } from "./answer.js";
 import { readBody } from "./body.js";
 
 export interface TransportOptions {
@@ -121,7 +121,8 @@ export class Transport {
       const outcome = await this.#attempt(request, sending.signal);
       const answered = "status" in outcome;
       if (answered && !RETRYABLE_STATUSES.includes(outcome.status)) return { ...outcome, resent: sending.doubtful };
-      const wait = Math.max(backoff(attempt), answered ? retryAfter(outcome) : 0);
+      // Both: clients that were told the same time do not come back together either.
+      const wait = backoff(attempt) + ((answered ? retryAfterOf(outcome) : undefined) ?? 0);
       const doubtful = !(answered ? refusedUnread(outcome) : outcome.neverSent);
       // What makes something new each time is sent again only when it certainly made nothing.
       const repeatable = request.mayRepeat ?? request.method !== "POST";
@@ -164,11 +165,6 @@ function mayChange({ method, changesNothing = method === "GET" }: OutgoingReques
   return !changesNothing;
 }
 
-/** Milliseconds that the answer asks us to wait; 0 when it does not say. */
-function retryAfter({ headers }: Omit<Answer, "resent">): number {
-  return Number(/^\d{1,6}$/.exec(headers.get("retry-after") ?? "")?.[0] ?? 0) * 1000;
-}
-
 function unreachable({ reason }: NoAnswer, mayHaveHappened: boolean): ServerUnreachableError {
   return new ServerUnreachableError(
     `The server cannot be reached${reason === undefined ? "" : ` (${reason})`}: check \`url\`, that the server runs, and ` +
@@ -184,7 +180,8 @@ function backoff(attempt: number): number {
 
 /** Whether a Tacenda server says that it has not carried the request out. */
 function refusedUnread(answer: Omit<Answer, "resent">): boolean {
-  return errorBody({ ...answer, resent: false }) !== undefined;
+  const code = errorBody({ ...answer, resent: false })?.code;
+  return code !== undefined && code !== "outcome_unknown";
 }
 
 /** The network's short name for what went wrong, from as deep as runtimes hide it; never a message. */

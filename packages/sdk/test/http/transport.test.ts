@@ -150,6 +150,47 @@ describe("sending again", () => {
     expect((times[1] ?? 0) - (times[0] ?? 0)).toBeGreaterThan(150);
   });
 
+  test("a Retry-After within the timeout is waited for, and a little more", async () => {
+    const times: number[] = [];
+    await using server = await serve((_, response, count) => {
+      times.push(performance.now());
+      if (count > 1) response.end();
+      else response.writeHead(429, { "retry-after": "1" }).end(errorJson("rate_limited"));
+    });
+    const random = vi.spyOn(Math, "random").mockReturnValue(0.5);
+    expect(await transport(server.url).send(PUT)).toMatchObject({ status: 200, resent: false });
+    random.mockRestore();
+    // A timer may come a millisecond early.
+    expect((times[1] ?? 0) - (times[0] ?? 0)).toBeGreaterThan(1_090);
+  });
+
+  test.each([
+    [503, "overloaded", "overloaded"],
+    [429, "rate_limited", "rate_limited"],
+    [503, null, "overloaded"],
+    [429, null, "rate_limited"],
+  ] as const)(
+    "a %d with code %s that goes on is a typed error that says how long to wait",
+    async (status, code, expected) => {
+      await using server = await serve((_, response) =>
+        response.writeHead(status, { "retry-after": "1" }).end(code === null ? "busy" : errorJson(code)),
+      );
+      const error = errorOf(await transport(server.url, { maxAttempts: 2 }).send(GET));
+      expect(error).toMatchObject({ code: expected, retryable: true, retryAfter: 1_000 });
+      expect(server.seen).toHaveLength(2);
+    },
+  );
+
+  test.each(["soon", "-1", "1.5", "1e3", "99999999", "Wed, 21 Oct 2065 07:28:00 GMT"])(
+    "a Retry-After of %s is as good as none",
+    async (text) => {
+      await using server = await serve((_, response) => response.writeHead(503, { "retry-after": text }).end());
+      const answer = await transport(server.url).send(GET);
+      expect(server.seen).toHaveLength(3);
+      expect(errorOf(answer)).toMatchObject({ code: "overloaded", retryAfter: undefined });
+    },
+  );
+
   test("a proxy's long error page is an answer like its short one", async () => {
     await using server = await serve((_, response, count) =>
       count < 2 ? response.writeHead(502).end("<p>".repeat(20_000)) : response.end(),

@@ -4,18 +4,14 @@ import { ACTIVE_PROVIDER_SETTING, type KeyProviders } from "../envelope/key-prov
 import type { Database } from "../storage/database.js";
 import type { PortableRow } from "../storage/portable.js";
 import type { RecordSummary } from "../storage/snapshot.js";
-import { RESTORE_MARK, type RestoredRow } from "../storage/restoration.js";
+import { RESTORE_MARK, readCopyMark } from "../storage/restoration.js";
+import { Batches, recordRows, type RecordRows } from "./batches.js";
 import { BackupError } from "./errors.js";
 import type { RowType } from "./format.js";
 import type { Backup } from "./open-backup.js";
 import { Progress, placeOf, type StoreRef } from "./source.js";
-import { describeKey, tryKeys } from "./store-keys.js";
+import { requireWholeKeys } from "./store-keys.js";
 
-/** What one commit puts back: rows, and no more once they make up so many bytes. */
-const BATCH_ROWS = 500;
-const BATCH_BYTES = 1_048_576;
-/** What a row takes beside its body, in bytes, roughly. */
-const ROW_BYTES = 200;
 /** Order and number of the rows below. Whoever changes either counts this up. */
 const SEQUENCE = 1;
 
@@ -48,13 +44,7 @@ export interface RestoreSummary {
  * @throws {KeyProviderError} when the provider cannot be reached.
  */
 export async function requireKeys(backup: Backup, providers: KeyProviders): Promise<void> {
-  const [fault] = await tryKeys(backup.keys, providers);
-  if (fault !== undefined) {
-    throw new BackupError(
-      `Nothing was restored, for the ${describeKey(fault.key)} (wrapped under master-key version ` +
-        `${fault.key.master_version}) does not open: ${fault.reason}`,
-    );
-  }
+  await requireWholeKeys(backup.keys, providers, "restored");
   await requireDataKeys(backup);
 }
 
@@ -88,8 +78,7 @@ export async function restoreBackup(options: RestoreOptions): Promise<RestoreSum
 
   const summary: RestoreSummary = { stores: backup.stores.length, records: 0, versions: 0 };
   const progress = new Progress(backup.stores);
-  let batch: RestoredRow[] = [];
-  let bytes = 0;
+  const batches = new Batches(database.restoration, () => JSON.stringify(mark));
   for await (const { row, body, record } of sequence(options)) {
     mark.rows++;
     if (record !== undefined) {
@@ -97,15 +86,9 @@ export async function restoreBackup(options: RestoreOptions): Promise<RestoreSum
     } else if (body !== undefined) {
       summary.versions++;
     }
-    if (mark.rows <= done) continue;
-    batch.push(row);
-    bytes += ROW_BYTES + (body?.length ?? 0);
-    if (batch.length < BATCH_ROWS && bytes < BATCH_BYTES) continue;
-    await database.restoration.commit(batch, JSON.stringify(mark));
-    batch = [];
-    bytes = 0;
+    if (mark.rows > done) await batches.add(row, body?.length);
   }
-  await database.restoration.commit(batch, null);
+  await batches.flush(null);
   return summary;
 }
 
@@ -118,6 +101,11 @@ async function rowsDone({ directory, restoration }: Database, mark: Mark): Promi
       "There is a database in this data directory already. Restore into a new one: choose another --data-dir (or --database-url).",
     );
   }
+  if (readCopyMark(text) !== null) {
+    throw new BackupError(
+      "A copy into this data directory is half done. Finish it, or choose another --data-dir (or --database-url).",
+    );
+  }
   const found = JSON.parse(text) as Mark;
   if (found.sequence === mark.sequence && found.records === mark.records && found.keys === mark.keys) return found.rows;
   throw new BackupError(
@@ -125,24 +113,16 @@ async function rowsDone({ directory, restoration }: Database, mark: Mark): Promi
   );
 }
 
-interface Step {
-  row: RestoredRow;
+interface Step extends RecordRows {
   /** When it is a record, and not one of its versions. */
   record?: RecordSummary;
-  /** When it is a version. */
-  body?: Uint8Array;
 }
 
 /** All rows of the backup in an order that depends on nothing but its files. */
 async function* sequence({ backup, now }: RestoreOptions): AsyncGenerator<Step> {
-  for await (const { record, bodies } of backup.records()) {
-    const { versions, ...columns } = record;
-    const { project, store, record_id } = record;
-    yield { row: { table: "records", as: "row", row: columns }, record };
-    let index = 0;
-    for await (const body of bodies()) {
-      const row = { project, store, record_id, ...versions[index++], body };
-      yield { row: { table: "record_versions", as: "row", row }, body };
+  for await (const found of backup.records()) {
+    for await (const step of recordRows(found, "row")) {
+      yield step.body === undefined ? { ...step, record: found.record } : step;
     }
   }
   const destroyed = new Set(backup.destroyed.map(placeOf));

@@ -1,7 +1,12 @@
 /** Where records are read from, in one order whatever it is: a database as it is now, or a backup's files. */
 
 import type { KeyRow } from "../storage/portable.js";
+import { compareRefs, type RecordRef } from "../storage/record-store.js";
 import type { RecordSummary, Snapshot } from "../storage/snapshot.js";
+
+/** Records whose bodies are read together: so many at most, and no more bytes. */
+const GROUP_RECORDS = 200;
+const GROUP_BYTES = 1_048_576;
 
 /** A store by its names. */
 export interface StoreRef {
@@ -24,9 +29,23 @@ export interface RecordSource {
   records(): AsyncGenerator<SourceRecord>;
 }
 
+export function refOf({ record: { project, store, record_id: id } }: SourceRecord): RecordRef {
+  return { project, store, id };
+}
+
+/** The order of records; 0 when they are the same one. */
+export function compareRecords(a: SourceRecord, b: SourceRecord): number {
+  return compareRefs(refOf(a), refOf(b));
+}
+
 /** The name of a store in messages and maps. */
 export function placeOf({ project, store }: StoreRef): string {
   return `${project}/${store}`;
+}
+
+/** The name of a record in messages. */
+export function nameOf({ project, store, record_id }: RecordSummary): string {
+  return `Record ${Buffer.from(record_id).toString("hex")} of store ${store} in project ${project}`;
 }
 
 /** What a snapshot holds. @throws {StorageError} */
@@ -41,6 +60,11 @@ export async function snapshotSource(snapshot: Snapshot): Promise<RecordSource> 
   return { stores, keys, records: () => snapshotRecords(snapshot, stores) };
 }
 
+/** All records there are, of stores that are not there included. @throws {StorageError} */
+export async function* everyRecord(snapshot: Snapshot): AsyncGenerator<SourceRecord> {
+  for await (const store of snapshot.storesWithRecords()) yield* snapshotRecords(snapshot, [store]);
+}
+
 /** The order of records, as far as their stores decide it. */
 export function compareStores(a: StoreRef, b: StoreRef): number {
   if (a.project !== b.project) return a.project < b.project ? -1 : 1;
@@ -49,16 +73,48 @@ export function compareStores(a: StoreRef, b: StoreRef): number {
 
 async function* snapshotRecords(snapshot: Snapshot, stores: readonly StoreRef[]): AsyncGenerator<SourceRecord> {
   for (const { project, store } of stores) {
-    for await (const record of snapshot.records(project, store)) {
-      yield { record, bodies: () => snapshotBodies(snapshot, record) };
-    }
+    for await (const group of smallGroups(snapshot.records(project, store))) yield* withBodies(snapshot, group);
   }
 }
 
-async function* snapshotBodies(snapshot: Snapshot, record: RecordSummary): AsyncGenerator<Uint8Array> {
-  for (const { version } of record.versions) {
-    yield await snapshot.body(record, version);
+/** Records one after the other whose bodies together take little memory, or one whose bodies take more. */
+async function* smallGroups(records: AsyncGenerator<RecordSummary>): AsyncGenerator<readonly RecordSummary[]> {
+  let group: RecordSummary[] = [];
+  let bytes = 0;
+  for await (const record of records) {
+    const size = sizeOf(record);
+    if (group.length > 0 && (bytes + size > GROUP_BYTES || group.length === GROUP_RECORDS)) {
+      yield group;
+      group = [];
+      bytes = 0;
+    }
+    group.push(record);
+    bytes += size;
   }
+  if (group.length > 0) yield group;
+}
+
+/** Bodies are read when they are first asked for, and then those of the rest of the group as well. */
+function* withBodies(snapshot: Snapshot, group: readonly RecordSummary[]): Generator<SourceRecord> {
+  let read: { from: number; bodies: Uint8Array[] } | undefined;
+  let next = 0;
+  for (const record of group) {
+    const start = next;
+    next += record.versions.length;
+    const bodies = async function* () {
+      if (sizeOf(record) <= GROUP_BYTES) {
+        read ??= { from: start, bodies: await snapshot.bodies(record, group.at(-1) ?? record) };
+        yield* read.bodies.slice(start - read.from, start - read.from + record.versions.length);
+      } else {
+        for (const { version } of record.versions) yield await snapshot.body(record, version);
+      }
+    };
+    yield { record, bodies };
+  }
+}
+
+function sizeOf({ versions }: RecordSummary): number {
+  return versions.reduce((sum, { size }) => sum + size, 0);
 }
 
 /** How far the records of some stores have been read. Ids are hashes, so a place among them tells how many come before. */

@@ -43,6 +43,24 @@ export async function tryKeys(keys: readonly KeyRow[], providers: KeyProviders):
   return faults;
 }
 
+/**
+ * Unwraps every key before anything is written. `what`: what was not done, for the message.
+ * @throws {BackupError} naming the first key that does not open, and as tryKeys does.
+ * @throws {KeyProviderError} when the provider cannot be reached.
+ */
+export async function requireWholeKeys(
+  keys: readonly KeyRow[],
+  providers: KeyProviders,
+  what: "restored" | "copied",
+): Promise<void> {
+  const [fault] = await tryKeys(keys, providers);
+  if (fault === undefined) return;
+  throw new BackupError(
+    `Nothing was ${what}, for the ${describeKey(fault.key)} (wrapped under master-key version ` +
+      `${fault.key.master_version}) does not open: ${fault.reason}`,
+  );
+}
+
 /** What the key is called in messages. */
 export function describeKey({ project, store, purpose, version }: KeyRow): string {
   return `${purpose} key ${version} of store ${store} in project ${project}`;

@@ -7,7 +7,7 @@ import type { KeyProviders } from "../envelope/key-providers.js";
 import type { OpenStore } from "../envelope/open-store.js";
 import type { StoreKeys } from "../envelope/store-keys.js";
 import { StorageError } from "../storage/record-store.js";
-import { Progress, placeOf, type RecordSource, type SourceRecord, type StoreRef } from "./source.js";
+import { Progress, nameOf, placeOf, type RecordSource, type SourceRecord, type StoreRef } from "./source.js";
 import { describeKey, storeKeysOf, tryKeys } from "./store-keys.js";
 
 /** Records between two turns of the event loop. */
@@ -77,10 +77,6 @@ async function openStore(stores: StoreKeys, { project, store }: StoreRef): Promi
     if (error instanceof StorageError || (error instanceof KeyProviderError && error.fault === "refused")) return null;
     throw error;
   }
-}
-
-function nameOf({ project, store, record_id }: SourceRecord["record"]): string {
-  return `Record ${Buffer.from(record_id).toString("hex")} of store ${store} in project ${project}`;
 }
 
 async function faultsOf({ record, bodies }: SourceRecord, store: OpenStore): Promise<string[]> {

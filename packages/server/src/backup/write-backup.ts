@@ -1,7 +1,7 @@
 /** Writes what a snapshot holds to a backup's two files, or finishes what was begun; spec/envelope.md § Backups. */
 
 import { ADMINISTRATION, KEYS, type AdministrationTable, type KeysTable } from "../storage/portable.js";
-import { compareRefs, type RecordRef } from "../storage/record-store.js";
+import { compareRefs } from "../storage/record-store.js";
 import type { Snapshot } from "../storage/snapshot.js";
 import type { BackupDirectory } from "./backup-directory.js";
 import { BackupError } from "./errors.js";
@@ -9,7 +9,8 @@ import { FORMAT, encodeBody, encodeGone, encodeRecord, encodeRow, type Content, 
 import { mergeRuns, type Group } from "./groups.js";
 import { MAX_RUNS, readPartialLayout, type Layout } from "./layout.js";
 import { LineWriter } from "./line-file.js";
-import { Progress, snapshotSource, type SourceRecord } from "./source.js";
+import { sideBySide } from "./side-by-side.js";
+import { Progress, refOf, snapshotSource, type SourceRecord } from "./source.js";
 
 export interface BackupSummary {
   /** What the backup holds. */
@@ -42,27 +43,18 @@ export async function writeBackup(options: BackupOptions): Promise<BackupSummary
   const progress = new Progress(source.stores);
   await writer.write("run", String(layout.runs.length + 1));
   const before = mergeRuns(directory.records, directory.recordsName, layout.runs);
-  try {
-    let old = await next(before);
-    const vanish = async (ref: RecordRef) => {
-      await writer.write("gone", encodeGone(ref));
-      old = await next(before);
-    };
-    for await (const found of source.records()) {
-      const ref = { project: found.record.project, store: found.record.store, id: found.record.record_id };
-      while (old !== null && compareRefs(old.ref, ref) < 0) await vanish(old.ref);
-      const text = encodeRecord(found.record);
-      const isSame = old !== null && compareRefs(old.ref, ref) === 0;
-      if (isSame && old?.text === text) summary.kept++;
-      else await writeGroup(writer, found, text);
-      if (isSame) old = await next(before);
-      summary.records++;
-      summary.versions += found.record.versions.length;
-      if (summary.records % 100 === 0) options.onProgress?.(progress.at(found.record), progress.total);
+  const places = (old: Group, found: SourceRecord) => compareRefs(old.ref, refOf(found));
+  for await (const [old, found] of sideBySide(before, source.records(), places)) {
+    if (found === null) {
+      await writer.write("gone", encodeGone(old.ref));
+      continue;
     }
-    while (old !== null) await vanish(old.ref);
-  } finally {
-    await before.return(undefined);
+    const text = encodeRecord(found.record);
+    if (old?.text === text) summary.kept++;
+    else await writeGroup(writer, found, text);
+    summary.records++;
+    summary.versions += found.record.versions.length;
+    if (summary.records % 100 === 0) options.onProgress?.(progress.at(found.record), progress.total);
   }
 
   // Keys and rows are of the same snapshot as the records: they cover all that those refer to.
@@ -125,9 +117,4 @@ async function writeEnd(writer: LineWriter, end: End): Promise<void> {
 
 function headerOf(content: Content, snapshot: Snapshot, takenAt: Date): Layout["header"] {
   return { format: FORMAT, content, schema: snapshot.schema, begunAt: takenAt.toISOString() };
-}
-
-async function next(groups: AsyncGenerator<Group>): Promise<Group | null> {
-  const found = await groups.next();
-  return found.done === true ? null : found.value;
 }

@@ -3,8 +3,11 @@
 import { Command, InvalidArgumentError, Option } from "commander";
 
 import { DEFAULT_KEY_GRACE, DEFAULT_KEY_TTL } from "../envelope/store-keys.js";
+import { DEFAULT_BODY_MEMORY, DEFAULT_MAX_REQUESTS } from "../http/admission.js";
+import type { Rate } from "../http/rate-limit.js";
 import { DEFAULT_MAX_CONNECTIONS, MASTER_KEY_ROTATION, type ServerOptions } from "../server.js";
 
+const MEBIBYTE = 1_048_576;
 const LOG_LEVELS = ["trace", "debug", "info", "warn", "error", "fatal", "silent"] as const;
 export type LogLevel = (typeof LOG_LEVELS)[number];
 
@@ -23,6 +26,9 @@ export interface ServeFlags extends DatabaseFlags {
   metricsPort?: number;
   corsOrigin?: string;
   maxConnections: number;
+  maxRequests: number;
+  bodyMemory: number;
+  rateLimit: Rate | null;
   logLevel: LogLevel;
 }
 
@@ -45,10 +51,8 @@ export function databaseUrlOption(): Option {
 }
 
 /** Which keyring. */
-export function keyringOption(): Option {
-  return new Option("--keyring <file>", "the master keys (default: keyring.json in the data directory)").env(
-    "TACENDA_KEYRING",
-  );
+export function keyringOption(description = "the master keys (default: keyring.json in the data directory)"): Option {
+  return new Option("--keyring <file>", description).env("TACENDA_KEYRING");
 }
 
 /** Which key providers. */
@@ -108,6 +112,24 @@ export function addServeFlags(command: Command, defaultLogLevel: LogLevel): Comm
         .argParser(integer(1, 1_000_000)),
     )
     .addOption(
+      new Option("--max-requests <number>", "reads, writes and tasks of administration worked on at once, of each")
+        .env("TACENDA_MAX_REQUESTS")
+        .default(DEFAULT_MAX_REQUESTS)
+        .argParser(integer(1, 10_000)),
+    )
+    .addOption(
+      new Option("--body-memory <MiB>", "memory for large bodies, and as much for large answers")
+        .env("TACENDA_BODY_MEMORY")
+        .default(DEFAULT_BODY_MEMORY, String(DEFAULT_BODY_MEMORY / MEBIBYTE))
+        .argParser((text) => integer(1, 1_048_576)(text) * MEBIBYTE),
+    )
+    .addOption(
+      new Option("--rate-limit <rate>", "requests per second of one token, 100 or with its burst 100/1000; or off")
+        .env("TACENDA_RATE_LIMIT")
+        .default(null, "off")
+        .argParser(rate),
+    )
+    .addOption(
       new Option("--log-level <level>", "least level to log")
         .env("TACENDA_LOG_LEVEL")
         .choices(LOG_LEVELS)
@@ -144,6 +166,18 @@ function addKeyFlags(command: Command): Command {
     );
 }
 
+/** Seconds for which a token that has made no request may do so at once, unless the burst is given. */
+const BURST_SECONDS = 10;
+
+/** `100` or `100/1000`: per second, and the burst. */
+function rate(text: string): Rate | null {
+  if (text === "off") return null;
+  const [, perSecond = "", burst] = /^([0-9]{1,6})(?:\/([0-9]{1,7}))?$/.exec(text) ?? [];
+  const limit = { perSecond: Number(perSecond), burst: Number(burst ?? Number(perSecond) * BURST_SECONDS) };
+  if (limit.perSecond > 0 && limit.burst > 0) return limit;
+  throw new InvalidArgumentError("It must be requests per second, with or without a burst, or off: 100, 100/1000.");
+}
+
 const UNITS: Readonly<Record<string, number>> = { s: 1_000, m: 60_000, h: 3_600_000, d: 86_400_000 };
 
 /** Milliseconds of a duration such as `90d`, `12h`, `5m` or `0s`. */
@@ -169,13 +203,13 @@ function several(text: string, before: readonly string[] | undefined): string[] 
 /** The options of the server that flags and environment name. */
 export function toServerOptions(flags: ServeFlags, rootToken: string | undefined): ServerOptions {
   const { host, port, dataDir, keyring, keyProvider, metricsPort, corsOrigin, maxConnections } = flags;
-  const { databaseUrl, databaseConnections } = flags;
+  const { databaseUrl, databaseConnections, maxRequests, bodyMemory, rateLimit } = flags;
   const { masterKeyRotation, dataKeyRotation, keyCacheTtl, keyCacheGrace } = flags;
   return {
     host,
     port,
     dataDir,
-    maxConnections,
+    ...{ maxConnections, maxRequests, bodyMemory },
     ...{ masterKeyRotation, dataKeyRotation, keyCacheTtl, keyCacheGrace },
     ...(databaseUrl !== undefined && { databaseUrl }),
     ...(databaseConnections !== undefined && { databaseConnections }),
@@ -183,6 +217,7 @@ export function toServerOptions(flags: ServeFlags, rootToken: string | undefined
     ...(keyring !== undefined && { keyringFile: keyring }),
     ...(metricsPort !== undefined && { metricsPort }),
     ...(corsOrigin !== undefined && { corsOrigin }),
+    ...(rateLimit !== null && { rateLimit }),
     ...(rootToken !== undefined && { rootToken }),
   };
 }

@@ -11,6 +11,8 @@ import type { LogLevel } from "./options.js";
 /** How long log lines may wait to be written together, in milliseconds. */
 const LOG_FLUSH_MILLISECONDS = 100;
 const LOG_BUFFER_BYTES = 4_096;
+/** Most that waits for a reader of the log that is slow, or has stopped: beyond, lines are left out. */
+const MAX_LOG_BYTES = 4_194_304;
 /** What Linux writes to a pipe in one piece. */
 const PIPE_BYTES = 4_096;
 /** Terminals and npm deliver one Ctrl-C more than once: what comes this soon after the first is no second wish. */
@@ -22,7 +24,7 @@ export function createLogger(level: LogLevel, fileDescriptor: 1 | 2, base: { pid
   // Whole lines, and no more of them than a pipe takes at once, or they would come between the lines of others.
   const buffer =
     base === null ? { minLength: LOG_BUFFER_BYTES } : { minLength: LOG_BUFFER_BYTES / 2, maxWrite: PIPE_BYTES };
-  const file = destination({ dest: fileDescriptor, sync: false, ...buffer });
+  const file = destination({ dest: fileDescriptor, sync: false, maxLength: MAX_LOG_BYTES, ...buffer });
   let timer: NodeJS.Timeout | undefined;
   // Not the file's own periodic flush, which writes zero bytes ten times a second when nothing is logged.
   const flushLater = () => {
@@ -36,7 +38,15 @@ export function createLogger(level: LogLevel, fileDescriptor: 1 | 2, base: { pid
     },
     flush: (done: () => void) => file.flush(done),
   };
-  return pino({ level, base }, stream);
+  const logger = pino({ level, base }, stream);
+  let missing = 0;
+  file.on("drop", () => missing++);
+  file.on("drain", () => {
+    if (missing === 0) return;
+    logger.warn({ lines: missing }, "log lines are missing here: they were written faster than they were read");
+    missing = 0;
+  });
+  return logger;
 }
 
 /**

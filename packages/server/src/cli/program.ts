@@ -6,6 +6,7 @@ import { isId } from "@tacenda/protocol";
 import { Command, CommanderError, InvalidArgumentError } from "commander";
 
 import { BackupError } from "../backup/errors.js";
+import { CopyError } from "../copy/errors.js";
 import { KeyProviderError } from "../envelope/key-provider.js";
 import { KeyringError } from "../envelope/providers/local-keyring.js";
 import { InvalidOptionError, StartupError, codeOf } from "../startup-error.js";
@@ -13,6 +14,7 @@ import { NewerDatabaseError, OlderDatabaseError } from "../storage/database.js";
 import { DataDirectoryLockedError } from "../storage/lock.js";
 import { StorageError } from "../storage/record-store.js";
 import { backup, type BackupFlags } from "./backup.js";
+import { addCopyCommands } from "./copy-commands.js";
 import { dev, type DevFlags } from "./dev.js";
 import { addKeysCommand } from "./keys.js";
 import {
@@ -23,7 +25,9 @@ import {
   keyringOption,
   workersOption,
 } from "./options.js";
+import { resetRootToken, type ResetFlags } from "./reset-root-token.js";
 import { restore, type RestoreFlags } from "./restore.js";
+import { readSecretFiles } from "./secret-files.js";
 import { serve } from "./serve.js";
 import { verify, type VerifyFlags } from "./verify.js";
 import type { WorkersFlags } from "./workers.js";
@@ -35,6 +39,7 @@ const USAGE_EXIT = 2;
 const EXPLAINED = [
   StartupError,
   BackupError,
+  CopyError,
   KeyringError,
   KeyProviderError,
   NewerDatabaseError,
@@ -45,12 +50,15 @@ const EXPLAINED = [
 const ROOT_TOKEN_HELP = `
 The root token is made on the first start on a data directory, by serve or by dev, and shown that once: on the terminal,
 or in the file root-token in the data directory when there is no terminal. Later starts use the same one and do not show
-it. TACENDA_ROOT_TOKEN (32 characters or more) overrides it while it is set.`;
+it. TACENDA_ROOT_TOKEN (32 characters or more) overrides it while it is set. reset-root-token makes another one.
+
+TACENDA_ROOT_TOKEN_FILE and TACENDA_DATABASE_URL_FILE name files that hold these values instead of the environment.`;
 
 /** Runs the command line and resolves with the exit code when the server has stopped, or the command is done. */
 export async function runProgram(argv: readonly string[], environment: NodeJS.ProcessEnv): Promise<number> {
   let exitCode = 0;
   try {
+    await readSecretFiles(environment);
     await createProgram(environment, (code) => (exitCode = code)).parseAsync(argv);
     return exitCode;
   } catch (error) {
@@ -86,7 +94,18 @@ function createProgram(environment: NodeJS.ProcessEnv, exitWith: (code: number) 
     .option("--write-env <file>", "write the .env lines to this file instead, keeping its other lines and its secret")
     .action((flags: DevFlags) => dev(flags, rootToken));
   addBackupCommands(program, exitWith);
+  addCopyCommands(program, exitWith);
   addKeysCommand(program, environment);
+  program
+    .command("reset-root-token")
+    .description("make a new root token in the place of the old one, while servers run or not")
+    .addOption(dataDirOption())
+    .addOption(databaseUrlOption())
+    .option(
+      "--write <file>",
+      "write it to this file, mode 0600 (default: show it on the terminal; without one, root-token in the data directory)",
+    )
+    .action((flags: ResetFlags) => resetRootToken(flags, rootToken));
   addServeFlags(serveCommand, "info").addOption(workersOption());
   addServeFlags(devCommand, "warn");
   program.addHelpText(

@@ -11,6 +11,7 @@ import {
 } from "@tacenda/protocol";
 
 import { authorize } from "../auth/authorize.js";
+import { measure, type PresentVersion } from "../quotas/byte-quota.js";
 import type * as storage from "../storage/record-store.js";
 import { answerReads } from "./batch-reads.js";
 import type { Call, Services } from "./call.js";
@@ -27,6 +28,7 @@ import {
 } from "./record-rules.js";
 import { jsonReply, type Reply } from "./reply.js";
 import type { batchRequest, batchWrite } from "./schemas.js";
+import { confirm, untilCertain, type Seen } from "./uncertain-writes.js";
 
 interface BatchedWrite extends RecordWrite {
   /** The version that must be current; 0: none. */
@@ -39,6 +41,8 @@ interface Before {
   conflict: Conflict["current"];
   /** Nothing may be written over it. */
   moved: boolean;
+  /** Null as well where nobody asks: in projects without a bound on their bytes. */
+  present: PresentVersion | null;
 }
 
 /** `POST S/batch`. The route needs `read` or `write`; what each operation needs is decided here. */
@@ -47,6 +51,7 @@ export async function batch(
   services: Services,
   { reads, writes }: z.output<typeof batchRequest>,
 ): Promise<Reply> {
+  services.rateLimit?.takeMore(call.principal, (reads ?? writes ?? []).length - 1);
   if (reads !== undefined) {
     authorize(call.principal, "read", call);
     return await answerReads(reads, call, services);
@@ -82,32 +87,41 @@ async function write(writes: readonly BatchedWrite[], call: Call, services: Serv
   if (writes.some(({ head }) => head.state !== RecordState.value)) authorize(call.principal, "delete", call);
   const store = await services.directory.getStore(call.project, call.store);
   if (store === null) throw new HttpError("not_found");
-  for (let attempt = 0; attempt < MAX_ATTEMPTS; attempt++) {
-    const before = await readBefore(writes, services);
-    const conflicts = findConflicts(writes, before);
-    if (conflicts.length > 0) {
-      if (await allHappened(writes, services)) return writtenReply(writes);
-      throw new HttpError("version_conflict", { conflicts });
+  const quota = services.quotas.of(call.project);
+  return await untilCertain(async () => {
+    for (let attempt = 0; attempt < MAX_ATTEMPTS; attempt++) {
+      const before = await readBefore(writes, quota !== undefined, services);
+      const conflicts = findConflicts(writes, before);
+      if (conflicts.length > 0) {
+        const seen = await happened(writes, services);
+        if (seen === null) throw new HttpError("version_conflict", { conflicts });
+        if (await confirm(services.records, seen)) return writtenReply(writes);
+        continue;
+      }
+      const now = services.now();
+      const operations = writes.map((item, index) => toOperation(item, before[index]?.current ?? null, store, now));
+      const measured = (item: BatchedWrite, index: number) => ({ ...item, before: before[index]?.present ?? null });
+      const adds = quota?.admit(writes.map(measured), store.maxVersions) ?? 0;
+      const result = await services.records.commit(operations);
+      if (result.applied) {
+        quota?.add(adds, now);
+        if (writes.some(({ purgeEarlier }) => purgeEarlier)) services.purgeDestroyed();
+        return writtenReply(writes);
+      }
     }
-    const now = services.now();
-    const operations = writes.map((item, index) => toOperation(item, before[index]?.current ?? null, store, now));
-    const result = await services.records.commit(operations);
-    if (result.applied) {
-      if (writes.some(({ purgeEarlier }) => purgeEarlier)) services.purgeDestroyed();
-      return writtenReply(writes);
-    }
-  }
-  throw new HttpError("overloaded");
+    throw new HttpError("overloaded");
+  });
 }
 
-async function readBefore(writes: readonly BatchedWrite[], services: Services): Promise<Before[]> {
+async function readBefore(writes: readonly BatchedWrite[], measures: boolean, services: Services): Promise<Before[]> {
   const before: Before[] = [];
   for (let start = 0; start < writes.length; start += READ_STEP) {
     await betweenSteps(start);
     const refs = writes.slice(start, start + READ_STEP).map(({ ref }) => ref);
     for (const record of await services.records.read(refs)) {
       const conflict = record?.kept ? describeVersion(record.kept) : null;
-      before.push({ current: record?.current ?? null, conflict, moved: isMoved(record?.kept) });
+      const present = measures ? measure(record) : null;
+      before.push({ current: record?.current ?? null, conflict, moved: isMoved(record?.kept), present });
     }
   }
   return before;
@@ -119,19 +133,20 @@ function findConflicts(writes: readonly BatchedWrite[], before: readonly Before[
   );
 }
 
-/** Whether every write finds its own bytes at its own version: then this is a retry after a lost answer. */
-async function allHappened(writes: readonly BatchedWrite[], services: Services): Promise<boolean> {
+/** When every write finds its own bytes at its own version this is a retry after a lost answer: the records as they are. Else null. */
+async function happened(writes: readonly BatchedWrite[], services: Services): Promise<Seen[] | null> {
+  const seen: Seen[] = [];
   for (let start = 0; start < writes.length; start += READ_STEP) {
     await betweenSteps(start);
     const step = writes.slice(start, start + READ_STEP);
     const found = await services.records.read(step.map(({ ref, expect }) => ({ ...ref, version: expect + 1 })));
-    if (!step.every(({ body }, index) => isKept(found[index], body))) return false;
+    for (const [index, { ref, body }] of step.entries()) {
+      const record = found[index];
+      if (!record?.kept || Buffer.compare(record.kept.body, body) !== 0) return null;
+      seen.push({ ref, current: record.current });
+    }
   }
-  return true;
-}
-
-function isKept(record: storage.StoredRecord | null | undefined, body: Uint8Array): boolean {
-  return record?.kept ? Buffer.compare(record.kept.body, body) === 0 : false;
+  return seen;
 }
 
 function writtenReply(writes: readonly BatchedWrite[]): Reply {

@@ -5,7 +5,9 @@ import type { NewKeys } from "../envelope/new-store.js";
 import type { KeyAdministration } from "../keys/key-administration.js";
 import type { Directory } from "../storage/directory.js";
 import type { RecordStore } from "../storage/record-store.js";
+import type { ByteQuota } from "../quotas/byte-quota.js";
 import type { MismatchLimit } from "./mismatch-limit.js";
+import type { RateLimit } from "./rate-limit.js";
 import type { Reply } from "./reply.js";
 
 /** A request that was authenticated and authorized, with its path parameters checked and its body read. */
@@ -45,6 +47,12 @@ export type KeyAdministrator = Pick<
   "status" | "rotate" | "migrate" | "retire" | "reinstate" | "destroy" | "ofStore" | "rotateDataKey" | "reencrypt"
 >;
 
+/** The projects whose bytes are bounded; see ByteQuotas. */
+export interface QuotaKeeper {
+  of(project: string): ByteQuota | undefined;
+  refresh(): Promise<void>;
+}
+
 /** What handlers use. */
 export interface Services {
   /** The envelope: ids are key hashes, bodies sealed records. */
@@ -59,6 +67,9 @@ export interface Services {
   /** Forgets cached tokens, after some were deleted. */
   readonly forgetTokens: () => void;
   readonly mismatches: MismatchLimit;
+  /** Null when tokens are not limited. */
+  readonly rateLimit: RateLimit | null;
+  readonly quotas: QuotaKeeper;
   /** Begins to purge, in the background, the rows of stores and versions that were destroyed. */
   readonly purgeDestroyed: () => void;
   /** Overwrites what the deletion of keys has left in the database's own log. It reports its own failures. */

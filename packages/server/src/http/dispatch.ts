@@ -1,10 +1,10 @@
 /**
  * What happens to every request, in this order: authenticate, authorize, check the path, the query and the media type,
- * read the body, handle, answer, count and log. spec/http.md § Order of checks.
+ * read the body, wait for a turn, handle, answer, count and log. spec/http.md § Order of checks.
  */
 
 import { randomUUID } from "node:crypto";
-import type { IncomingMessage } from "node:http";
+import type { IncomingMessage, ServerResponse } from "node:http";
 
 import { HEADERS, RECORD_MEDIA_TYPE } from "@tacenda/protocol";
 import type { Context } from "hono";
@@ -14,17 +14,19 @@ import { authorize } from "../auth/authorize.js";
 import { NOBODY, type Principal } from "../auth/principal.js";
 import { describeError, type Logger } from "../logger.js";
 import type { Metrics } from "../metrics.js";
-import { readBody } from "./body.js";
+import type { Admission } from "./admission.js";
+import { brokenOff, discardBody, readBody } from "./body.js";
 import type { Call, Services } from "./call.js";
 import { errorReply, isRefusal, toHttpError } from "./failures.js";
 import { HttpError } from "./http-error.js";
 import { checkIds, readKeyHash, readQuery } from "./paths.js";
 import type { Reply } from "./reply.js";
 import type { Route } from "./routes.js";
+import { isSurplus } from "./surplus.js";
 
 /** What @hono/node-server adds to a request; absent when the app is called in-process. */
 export interface NodeEnv {
-  Bindings: { incoming?: IncomingMessage };
+  Bindings: { incoming?: IncomingMessage; outgoing?: ServerResponse };
 }
 
 /** One access, for an access log. It never holds a key hash, a path or a query. */
@@ -43,6 +45,7 @@ export interface AccessEvent {
 
 export interface Pipeline {
   readonly authenticator: Authenticator;
+  readonly admission: Admission;
   readonly services: Services;
   readonly logger: Logger;
   readonly metrics?: Metrics | undefined;
@@ -76,7 +79,9 @@ interface Passage {
 export async function dispatch(context: Context<NodeEnv>, route: Route, pipeline: Pipeline): Promise<Response> {
   const passage = begin(context, route.path);
   try {
-    return finish(await handle(context, route, pipeline, passage), passage, pipeline);
+    const reply = await handle(context, route, pipeline, passage);
+    pipeline.admission.holdAnswer(reply, nodeOf(context).outgoing);
+    return finish(reply, passage, pipeline);
   } catch (error) {
     return fail(error, passage, pipeline);
   }
@@ -102,20 +107,32 @@ function begin({ req }: Context<NodeEnv>, route: string): Passage {
   return { started: performance.now(), requestId: randomUUID(), route, method, principal: null };
 }
 
+/** Called in-process an app has no environment, whatever Hono's types say. */
+function nodeOf({ env }: { env: NodeEnv["Bindings"] | undefined }): NodeEnv["Bindings"] {
+  return env ?? {};
+}
+
 async function handle(
-  { req, env }: Context<NodeEnv>,
+  context: Context<NodeEnv>,
   route: Route,
-  { authenticator, services }: Pipeline,
+  { authenticator, admission, services }: Pipeline,
   passage: Passage,
 ): Promise<Reply> {
+  const { req } = context;
+  const { incoming } = nodeOf(context);
   // Hono routes HEAD to GET.
   if (req.method !== route.method) throw new HttpError("not_found");
+  if (route.permission !== "public" && isSurplus(incoming?.socket)) {
+    await discardBody(incoming, route.cap);
+    throw new HttpError("overloaded");
+  }
   const { headers } = req.raw;
   const project = req.param("project");
   const store = req.param("store");
   if (route.permission !== "public") {
     passage.principal = await authenticator.authenticate(headers.get("authorization"));
     if (passage.principal === null) throw new HttpError("unauthorized");
+    services.rateLimit?.take(passage.principal);
     authorize(passage.principal, route.permission, { project, store });
   }
   checkIds(project, store);
@@ -124,18 +141,31 @@ async function handle(
   const hash = req.param("hash");
   const query = readQuery(req.raw.url, route.query);
   checkMediaType(headers, route);
-  const call: Call = {
-    // Public handlers look at no principal; nothing is authorized by this one.
-    principal: passage.principal ?? NOBODY,
-    project: project ?? "",
-    store: store ?? "",
-    token: req.param("token") ?? "",
-    keyHash: hash === undefined ? NO_BYTES : readKeyHash(hash),
-    query,
-    headers,
-    body: route.body === "none" ? NO_BYTES : await readBody(req.raw, env.incoming, route.cap),
-  };
-  return await route.handler(call, services);
+  const keyHash = hash === undefined ? NO_BYTES : readKeyHash(hash);
+  const hold = admission.holdBody(route);
+  try {
+    const call: Call = {
+      // Public handlers look at no principal; nothing is authorized by this one.
+      principal: passage.principal ?? NOBODY,
+      project: project ?? "",
+      store: store ?? "",
+      token: req.param("token") ?? "",
+      keyHash,
+      query,
+      headers,
+      body: route.body === "none" ? NO_BYTES : await readBody(req.raw, incoming, route.cap, hold),
+    };
+    const leave = await admission.begin(route);
+    try {
+      // Who has given up while it waited needs no work done.
+      if (incoming?.socket.destroyed === true) throw brokenOff();
+      return await route.handler(call, services);
+    } finally {
+      leave();
+    }
+  } finally {
+    hold.release();
+  }
 }
 
 /** The media types of bodies, and how they may be written. */
@@ -155,6 +185,7 @@ function checkMediaType(headers: Headers, { body }: Route): void {
 
 function fail(error: unknown, passage: Passage, pipeline: Pipeline): Response {
   const answer = toHttpError(error);
+  if (answer.code === "overloaded") pipeline.metrics?.countShed();
   const cause = error === answer || isRefusal(error) ? answer.cause : error;
   if (cause !== undefined) {
     pipeline.logger.error(

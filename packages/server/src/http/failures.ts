@@ -1,6 +1,13 @@
 /** Maps everything that can be thrown to the closed list of errors; spec/http.md § Errors. */
 
-import { ERROR_STATUS, type ErrorBody, type ErrorCode } from "@tacenda/protocol";
+import {
+  ERROR_STATUS,
+  HEADERS,
+  PROTOCOL_VERSION,
+  formatProtocolVersion,
+  type ErrorBody,
+  type ErrorCode,
+} from "@tacenda/protocol";
 
 import { DamagedRecordError, StoreGoneError } from "../envelope/errors.js";
 import { KeyProviderError } from "../envelope/key-provider.js";
@@ -20,6 +27,9 @@ const KEY_CODES = {
   unavailable: "key_provider_unavailable",
 } as const;
 
+/** Tells a client of another version why it is not understood; spec/http.md § Versions. */
+const VERSION_HEADER = { [HEADERS.protocol]: formatProtocolVersion(PROTOCOL_VERSION) };
+
 /** The error a caller is told for what was thrown. Whatever is not known is `internal`, with nothing said about it. */
 export function toHttpError(error: unknown): HttpError {
   if (error instanceof HttpError) return error;
@@ -32,12 +42,13 @@ export function toHttpError(error: unknown): HttpError {
   if (error instanceof StorageFullError) return new HttpError("storage_full");
   if (error instanceof StaleKeyError || error instanceof StorageBusyError || isBusy(error))
     return new HttpError("overloaded");
+  if (error instanceof StorageError && error.outcome === "unknown") return new HttpError("outcome_unknown");
   return new HttpError("internal");
 }
 
 /** Whether it says no to what was asked, and nothing has failed. */
 export function isRefusal(error: unknown): boolean {
-  return error instanceof KeyAdministrationError;
+  return error instanceof KeyAdministrationError || error instanceof StoreGoneError;
 }
 
 /** Nothing was written, and only because another process held the database. */
@@ -53,6 +64,7 @@ export function errorReply(error: HttpError, requestId: string): Reply {
   const details = { ...(current !== undefined && { current }), ...(conflicts !== undefined && { conflicts }) };
   const body: ErrorBody = { error: { code, message, requestId, ...details } };
   return jsonReply(ERROR_STATUS[code], body, {
+    ...VERSION_HEADER,
     ...HEADERS_OF[code],
     ...(retryAfter !== undefined && { "retry-after": String(retryAfter) }),
   });

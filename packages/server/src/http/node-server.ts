@@ -15,6 +15,7 @@ import type { NodeEnv } from "./dispatch.js";
 import { errorReply } from "./failures.js";
 import { HttpError } from "./http-error.js";
 import { ALWAYS_HEADERS } from "./reply.js";
+import { isSurplus, limitConnections } from "./surplus.js";
 
 /** How long a client may take, in milliseconds. */
 export interface TimeLimits {
@@ -26,6 +27,8 @@ export interface TimeLimits {
 
 const TIME_LIMITS: TimeLimits = { request: 30_000, inactivity: 60_000 };
 const HEADERS_MILLISECONDS = 10_000;
+/** Of the request line and all headers together. */
+const MAX_HEADER_BYTES = 16_384;
 const KEEP_ALIVE_MILLISECONDS = 30_000;
 /** How often Node looks for requests past the limits above. */
 const CHECK_MILLISECONDS = 1_000;
@@ -53,30 +56,43 @@ export function createNodeServer(app: Hono<NodeEnv>, maxConnections: number, lim
   const listener = getRequestListener(app.fetch, { errorHandler: refuseRequest });
   const options = {
     IncomingMessage: SoleMessage,
-
+    maxHeaderSize: MAX_HEADER_BYTES,
     headersTimeout: Math.min(HEADERS_MILLISECONDS, limits.request),
     requestTimeout: limits.request,
     keepAliveTimeout: KEEP_ALIVE_MILLISECONDS,
     connectionsCheckingInterval: CHECK_MILLISECONDS,
+    // Node's own refusal has no body; the listener's is uniform.
+    requireHostHeader: false,
   };
   const server = createServer(options, (incoming, outgoing) => {
-    const { socket } = incoming;
-    // Requests sent before the last answer was read would pile up answers in memory, at no cost to the client.
-    if (outstanding.has(socket)) {
-      socket.destroy();
-      return;
-    }
-    outstanding.set(socket, outgoing);
-    outgoing.once("close", () => outstanding.delete(socket));
     // The listener answers what it catches; its promise never rejects.
-    void listener(incoming, outgoing);
+    if (isInTurn(incoming, outgoing)) void listener(incoming, outgoing);
+  });
+  // Whatever a request expects besides "100-continue".
+  server.on("checkExpectation", (incoming: IncomingMessage, outgoing: ServerResponse) => {
+    if (!isInTurn(incoming, outgoing)) return;
+    const { headers, body } = refusal("invalid_request");
+    outgoing.writeHead(ERROR_STATUS.invalid_request, { ...headers, connection: "close" }).end(body);
   });
   server.timeout = limits.inactivity;
-  server.maxConnections = maxConnections;
+  limitConnections(server, maxConnections);
   // Among several processes on a port a connection beyond the limit would be handed on and on (Node's types lack it).
   Object.assign(server, { dropMaxConnection: true });
   server.on("clientError", refuseClient);
   return server;
+}
+
+/** Requests sent before the last answer was read would pile up answers in memory, at no cost to the client. */
+function isInTurn(incoming: IncomingMessage, outgoing: ServerResponse): boolean {
+  const { socket } = incoming;
+  if (outstanding.has(socket)) {
+    socket.destroy();
+    return false;
+  }
+  outstanding.set(socket, outgoing);
+  outgoing.once("close", () => outstanding.delete(socket));
+  if (isSurplus(socket)) outgoing.setHeader("connection", "close");
+  return true;
 }
 
 /** The request is no URL at all, for instance because its Host is impossible. */
@@ -98,7 +114,6 @@ function refuseClient(error: NodeJS.ErrnoException, socket: Duplex): void {
   const { headers, body } = refusal(code);
   const lines = Object.entries({
     ...headers,
-    "content-length": Buffer.byteLength(body),
     connection: "close",
   }).map(([name, value]) => `${name}: ${value}\r\n`);
   const status = ERROR_STATUS[code];
@@ -108,5 +123,7 @@ function refuseClient(error: NodeJS.ErrnoException, socket: Duplex): void {
 function refusal(code: ErrorCode): { headers: Record<string, string>; body: string } {
   const requestId = randomUUID();
   const { headers, body } = errorReply(new HttpError(code), requestId);
-  return { headers: { ...ALWAYS_HEADERS, [HEADERS.requestId]: requestId, ...headers }, body: String(body) };
+  const text = String(body);
+  const length = { "content-length": String(Buffer.byteLength(text)) };
+  return { headers: { ...ALWAYS_HEADERS, [HEADERS.requestId]: requestId, ...headers, ...length }, body: text };
 }

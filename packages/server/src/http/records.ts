@@ -13,6 +13,7 @@ import {
 import type { z } from "zod";
 
 import { authorize } from "../auth/authorize.js";
+import { measure } from "../quotas/byte-quota.js";
 import type { RecordRef, StoredRecord } from "../storage/record-store.js";
 import type { Call, Services } from "./call.js";
 import { HttpError } from "./http-error.js";
@@ -20,6 +21,7 @@ import { expectedCurrent, expectedVersion, matchesTag } from "./preconditions.js
 import { MAX_ATTEMPTS, describeVersion, isMoved, judgeRead, readHead, toOperation } from "./record-rules.js";
 import { jsonReply, type Reply } from "./reply.js";
 import type { attributesChange } from "./schemas.js";
+import { confirm, untilCertain } from "./uncertain-writes.js";
 
 function refOf({ project, store, keyHash }: Call): RecordRef {
   return { project, store, id: keyHash };
@@ -86,20 +88,27 @@ export async function putRecord(call: Call, services: Services): Promise<Reply> 
   const store = await services.directory.getStore(call.project, call.store);
   if (store === null) throw new HttpError("not_found");
   const ref = refOf(call);
-  for (let attempt = 0; attempt < MAX_ATTEMPTS; attempt++) {
-    const record = await readCurrent(ref, services);
-    if ((record?.current.version ?? 0) !== expected || isMoved(record?.kept)) {
-      return await replay(call, services, version, record);
+  const quota = services.quotas.of(call.project);
+  return await untilCertain(async () => {
+    for (let attempt = 0; attempt < MAX_ATTEMPTS; attempt++) {
+      const record = await readCurrent(ref, services);
+      if ((record?.current.version ?? 0) !== expected || isMoved(record?.kept)) {
+        if (await isReplay(call, services, version, record)) return writtenReply(version);
+        continue;
+      }
+      const write = { ref, body: call.body, head, purgeEarlier };
+      const now = services.now();
+      const operation = toOperation(write, record?.current ?? null, store, now);
+      const adds = quota?.admit([{ ...write, before: measure(record) }], store.maxVersions) ?? 0;
+      const result = await services.records.commit([operation]);
+      if (result.applied) {
+        quota?.add(adds, now);
+        if (purgeEarlier) services.purgeDestroyed();
+        return writtenReply(version);
+      }
     }
-    const write = { ref, body: call.body, head, purgeEarlier };
-    const operation = toOperation(write, record?.current ?? null, store, services.now());
-    const result = await services.records.commit([operation]);
-    if (result.applied) {
-      if (purgeEarlier) services.purgeDestroyed();
-      return writtenReply(version);
-    }
-  }
-  throw new HttpError("overloaded");
+    throw new HttpError("overloaded");
+  });
 }
 
 function readPurge({ query }: Call): boolean {
@@ -113,11 +122,21 @@ function writtenReply(version: number): Reply {
   return { status: version === 1 ? 201 : 200, headers: { etag: versionTag(version) } };
 }
 
-/** A retry after a lost answer finds its own bytes at its own version, and succeeds once more. */
-async function replay(call: Call, { records }: Services, version: number, record: StoredRecord | null): Promise<Reply> {
-  const [written] = record === null ? [null] : await records.read([{ ...refOf(call), version }]);
-  if (written?.kept && Buffer.compare(written.kept.body, call.body) === 0) return writtenReply(version);
-  throw conflictWith(record);
+/**
+ * A retry after a lost answer finds its own bytes at its own version, and succeeds once more. False: the record is another by
+ * now.
+ * @throws {HttpError} `version_conflict` when they are not there.
+ */
+async function isReplay(
+  call: Call,
+  { records }: Services,
+  version: number,
+  record: StoredRecord | null,
+): Promise<boolean> {
+  const ref = refOf(call);
+  const [written] = record === null ? [null] : await records.read([{ ...ref, version }]);
+  if (!written?.kept || Buffer.compare(written.kept.body, call.body) !== 0) throw conflictWith(record);
+  return await confirm(records, [{ ref, current: written.current }]);
 }
 
 /** `PATCH R`: changes what the server enforces without reading anything. */
@@ -131,20 +150,22 @@ export async function patchRecord(
   const store = await services.directory.getStore(call.project, call.store);
   if (store === null) throw new HttpError("not_found");
   const ref = refOf(call);
-  for (let attempt = 0; attempt < MAX_ATTEMPTS; attempt++) {
-    const record = await readCurrent(ref, services);
-    if (record?.current.version !== expected) throw conflictWith(record);
-    const expect = record.current;
-    const next = {
-      version: expected,
-      protected: change.protected ?? expect.protected,
-      active: change.active ?? expect.active,
-    };
-    const result = await services.records.commit([{ ref, expect, next, keepVersions: store.maxVersions }]);
-    if (result.applied) {
-      const attributes: RecordAttributes = { protected: next.protected, active: next.active };
-      return jsonReply(200, attributes, { etag: versionTag(expected) });
+  return await untilCertain(async () => {
+    for (let attempt = 0; attempt < MAX_ATTEMPTS; attempt++) {
+      const record = await readCurrent(ref, services);
+      if (record?.current.version !== expected) throw conflictWith(record);
+      const expect = record.current;
+      const next = {
+        version: expected,
+        protected: change.protected ?? expect.protected,
+        active: change.active ?? expect.active,
+      };
+      const result = await services.records.commit([{ ref, expect, next, keepVersions: store.maxVersions }]);
+      if (result.applied) {
+        const attributes: RecordAttributes = { protected: next.protected, active: next.active };
+        return jsonReply(200, attributes, { etag: versionTag(expected) });
+      }
     }
-  }
-  throw new HttpError("overloaded");
+    throw new HttpError("overloaded");
+  });
 }

@@ -37,8 +37,17 @@ const grant = z
     message: "manage is only granted on the store pattern *",
   });
 
-export const newProject = z.strictObject({ id });
-export const project = z.strictObject({ id, createdAt: time });
+const quota = z.int().min(0).nullable();
+export const newProject = z.strictObject({
+  id,
+  maxStores: quota.default(null),
+  maxTokens: quota.default(null),
+  maxBytes: quota.default(null),
+});
+export const projectChange = z
+  .strictObject({ maxStores: quota.optional(), maxTokens: quota.optional(), maxBytes: quota.optional() })
+  .refine((change) => Object.keys(change).length > 0, { message: "must have maxStores, maxTokens or maxBytes" });
+export const project = z.strictObject({ id, createdAt: time, maxStores: quota, maxTokens: quota, maxBytes: quota });
 export const projectList = z.strictObject({ projects: z.array(project) });
 
 export const newStore = z.strictObject({
@@ -52,8 +61,17 @@ export const storeChange = z
 export const store = z.strictObject({ id, secrets, maxVersions, createdAt: time });
 export const storeList = z.strictObject({ stores: z.array(store) });
 
+/** What every database keeps as it is: neither has room for half a character, and PostgreSQL none for U+0000. */
+const tokenName = z
+  .string()
+  .min(1)
+  .max(MAX_NAME_CHARACTERS)
+  .refine((text) => text.isWellFormed() && !text.includes("\0"), {
+    message: "must be well-formed text without U+0000",
+  });
+
 export const newToken = z.strictObject({
-  name: z.string().min(1).max(MAX_NAME_CHARACTERS),
+  name: tokenName,
   grants: z.array(grant).min(1).max(MAX_GRANTS),
   expiresAt: time.optional(),
 });
@@ -63,6 +81,7 @@ const tokenInfo = z.strictObject({
   grants: z.array(grant),
   createdAt: time,
   expiresAt: time.nullable(),
+  lastUsedAt: time.nullable(),
 });
 export const mintedToken = tokenInfo.extend({ token: z.string() });
 export const tokenList = z.strictObject({ tokens: z.array(tokenInfo) });

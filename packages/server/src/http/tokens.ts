@@ -5,7 +5,7 @@ import type { z } from "zod";
 
 import type { Principal } from "../auth/principal.js";
 import { newToken } from "../auth/tokens.js";
-import type { TokenRow } from "../storage/directory.js";
+import type { KeptToken, TokenRow } from "../storage/directory.js";
 import type { Call, Services } from "./call.js";
 import { HttpError } from "./http-error.js";
 import { NO_CONTENT, jsonReply, type Reply } from "./reply.js";
@@ -32,8 +32,10 @@ export async function createToken(
     expiresAt: boundedExpiry(principal, expiresAt, createdAt),
     mintedBy: principal.type === "root" ? null : principal.id,
   };
-  if (!(await directory.createToken(row))) throw new HttpError("not_found");
-  return jsonReply(201, { ...describe(row), token: token.text } satisfies MintedToken);
+  const result = await directory.createToken(row);
+  if (result === "gone") throw new HttpError("not_found");
+  if (result === "over_quota") throw new HttpError("quota_exceeded");
+  return jsonReply(201, { ...describe({ ...row, lastUsedAt: null }), token: token.text } satisfies MintedToken);
 }
 
 export async function listTokens({ project }: Call, { directory }: Services): Promise<Reply> {
@@ -61,6 +63,6 @@ function boundedExpiry(minter: Principal, expiresAt: number | undefined, now: nu
   return expiresAt;
 }
 
-function describe({ id, name, grants, createdAt, expiresAt }: TokenRow): TokenInfo {
-  return { id, name, grants, createdAt, expiresAt };
+function describe({ id, name, grants, createdAt, expiresAt, lastUsedAt }: KeptToken): TokenInfo {
+  return { id, name, grants, createdAt, expiresAt, lastUsedAt };
 }

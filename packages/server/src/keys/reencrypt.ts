@@ -3,10 +3,11 @@
  * any more; spec/envelope.md § Rotating data keys. How far it has come stands in the database.
  */
 
-import { setImmediate, setTimeout as sleep } from "node:timers/promises";
+import { setImmediate } from "node:timers/promises";
 
 import { dataKeyVersion, type OpenStore } from "../envelope/open-store.js";
 import type { StoreKeys } from "../envelope/store-keys.js";
+import { restAfter } from "../pace.js";
 import type { KeyDirectory, Reencryption } from "../storage/key-directory.js";
 import type { BodyChange, MaintenanceStore, OutdatedBody, VersionPlace } from "../storage/maintenance.js";
 
@@ -51,7 +52,7 @@ export async function reencrypt(
     if (next !== null) {
       progress = { ...progress, ...done, ...next };
       await keys.saveReencryption(progress);
-      await sleep(performance.now() - started);
+      await restAfter(started);
       continue;
     }
     const ending = await end(services, { ...progress, ...done }, proceed);

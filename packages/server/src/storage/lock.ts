@@ -36,6 +36,8 @@ export function tryLockFile(path: string): { release(): void } | null {
   chmodSync(path, 0o600);
   const connection = new BetterSqlite3(path, { timeout: 0 });
   try {
+    // A journal would take room, and on a full disk there is none; nothing is ever written that it could undo.
+    connection.pragma("journal_mode = memory");
     connection.exec("begin exclusive");
   } catch (error) {
     connection.close();

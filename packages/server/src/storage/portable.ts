@@ -1,7 +1,7 @@
 /**
- * Which tables and columns a backup holds; spec/envelope.md § Backups. A column or a table more is one line more here,
- * and the compiler asks for it. Leases, purges, re-encryptions and retired master keys are missing on purpose: they are of the
- * running database only, and a retired master key unwraps nothing wherever it is asked.
+ * Which tables and columns a backup holds, and a copy; spec/envelope.md § Backups, § Copying. A column or a table more is one line more here,
+ * and the compiler asks for it. Leases, purges, re-encryptions, counts and retired master keys are missing on purpose: they are of
+ * the running database only, and a retired master key unwraps nothing wherever it is asked.
  */
 
 import type { Schema } from "./schema.js";
@@ -37,7 +37,18 @@ export type VersionRow = Omit<Schema["record_versions"], "project" | "store" | "
 
 /** In the order in which they are put back: no row comes before one that it refers to. */
 export const ADMINISTRATION = {
-  projects: { key: ["id"], columns: { id: "text", created_at: "integer", destroyed_at: "integer?" } },
+  projects: {
+    key: ["id"],
+    columns: {
+      id: "text",
+      created_at: "integer",
+      destroyed_at: "integer?",
+      max_stores: "integer?",
+      max_tokens: "integer?",
+      max_bytes: "integer?",
+    },
+    absent: { max_stores: null, max_tokens: null, max_bytes: null },
+  },
   stores: {
     key: ["project", "id"],
     columns: {
@@ -63,7 +74,9 @@ export const ADMINISTRATION = {
       created_at: "integer",
       expires_at: "integer?",
       minted_by: "text?",
+      last_used_at: "integer?",
     },
+    absent: { last_used_at: null },
     selfReference: "minted_by",
   },
   grants: {
@@ -100,6 +113,42 @@ export const KEYS = {
   },
 } as const satisfies { [Name in keyof Schema]?: PortableTable<Schema[Name]> };
 
+/**
+ * What a copy has besides, for it goes on where its source stopped. A backup leaves it out: a restored database begins anew,
+ * and a retired master key unwraps nothing wherever it is asked.
+ */
+const OPERATION = {
+  retired_master_keys: {
+    key: ["provider", "master_version"],
+    columns: { provider: "text", master_version: "integer", retired_at: "integer" },
+  },
+  reencryptions: {
+    key: ["project", "store"],
+    columns: {
+      project: "text",
+      store: "text",
+      run: "text",
+      target: "integer",
+      record_id: "bytes",
+      version: "integer",
+      damaged: "integer",
+      begun_at: "integer",
+      ended_at: "integer?",
+    },
+  },
+} as const satisfies { [Name in keyof Schema]?: PortableTable<Schema[Name]> };
+
+/**
+ * Neither backed up nor copied: leases are of servers that run, counts are taken anew, and what is noted to be purged is not kept any more, so that no
+ * backup and no copy has it.
+ */
+type Transient = "leases" | "purges" | "project_counts";
+
+/** All tables but those of records, each after those that it refers to. */
+export const ROW_TABLES = { ...ADMINISTRATION, ...KEYS, ...OPERATION } satisfies {
+  [Name in Exclude<keyof Schema, Transient | "records" | "record_versions">]: PortableTable<Schema[Name]>;
+};
+
 export const RECORD: PortableTable<RecordRow> = {
   key: ["project", "store", "record_id"],
   columns: {
@@ -133,4 +182,5 @@ export const VERSION_COLUMNS = Object.keys(VERSION.columns).filter((name) => nam
 
 export type AdministrationTable = keyof typeof ADMINISTRATION;
 export type KeysTable = keyof typeof KEYS;
+export type RowTable = keyof typeof ROW_TABLES;
 export type KeyRow = Schema["store_keys"];

@@ -3,6 +3,8 @@
  * its types are in no declaration that the package exports.
  */
 
+import { setTimeout as sleep } from "node:timers/promises";
+
 import { Kysely, sql, type QueryResult } from "kysely";
 
 import type { Database } from "./database.js";
@@ -16,6 +18,7 @@ import { StorageError } from "./record-store.js";
 import type { Schema } from "./schema.js";
 import type { Snapshot } from "./snapshot.js";
 import { createDatabase } from "./sql-database.js";
+import { UNHURRIED } from "./sql-engine.js";
 import { createSnapshot } from "./sql-snapshot.js";
 
 /** Of all connections, how many write at the same time at most. Beyond, they wait for the same disk. */
@@ -26,6 +29,9 @@ const DESTROYED_ROWS_STAY = 10_000;
 const MIGRATION_LOCK = 0x74616365_6e6461n;
 /** Of the lock that a restore holds. */
 const RESTORE_LOCK = MIGRATION_LOCK + 1n;
+/** So long one that was killed may take to let go of it, in milliseconds. */
+const RESTORE_WAIT = 3_000;
+const RESTORE_POLL = 50;
 
 const TYPES: SqlTypes = {
   integer: "bigint",
@@ -112,6 +118,7 @@ export async function createPostgresSnapshot(url: PostgresUrl): Promise<Snapshot
   }
   return await createSnapshot({
     reader,
+    readTimes: UNHURRIED,
     schema,
     // On the pool's one connection. Every statement of the transaction sees what was committed before its first one.
     async begin() {
@@ -124,20 +131,45 @@ export async function createPostgresSnapshot(url: PostgresUrl): Promise<Snapshot
   });
 }
 
-/** Keeps other restores from the database until `release` is called or the process ends. @throws {StorageError} */
+/** Keeps other restores and copies from the database until `release` is called or the process ends. @throws {StorageError} */
 export async function lockForRestore(url: PostgresUrl): Promise<{ release(): Promise<void> }> {
   checkFiles(url);
   const pool = new PostgresPool({ url, kind: "long", writes: true }, 1);
   try {
     const session = await pool.acquire();
     const lock = `select pg_try_advisory_lock(${RESTORE_LOCK}) as locked`;
-    const { rows } = await session.client.query<{ locked: boolean }>(lock);
+    const deadline = Date.now() + RESTORE_WAIT;
+    for (;;) {
+      const { rows } = await session.client.query<{ locked: boolean }>(lock);
+      if (rows[0]?.locked === true) break;
+      if (Date.now() > deadline) throw new StorageError("Another restore or copy into this database is under way.");
+      await sleep(RESTORE_POLL);
+    }
     pool.release(session);
-    if (rows[0]?.locked === true) return { release: () => pool.close() };
-    throw new StorageError("Another restore into this database is under way.");
+    return { release: () => pool.close() };
   } catch (error) {
     await pool.close();
     throw toStorageError(error, false);
+  }
+}
+
+/** Client sessions of the database that are not of the URL's `application_name`. @throws {StorageError} */
+export async function otherSessions(url: PostgresUrl): Promise<(string | null)[]> {
+  checkFiles(url);
+  const pool = new PostgresPool({ url, kind: "traffic", writes: false }, 1);
+  try {
+    // Of sessions of other users some columns are null, or tell nothing. Workers of the server itself have no user.
+    const { rows } = await sql<{ name: string | null }>`
+      select nullif(application_name, '') as name from pg_stat_activity
+      where datname = current_database() and usesysid is not null and coalesce(backend_type, 'client backend') = 'client backend'
+        and application_name is distinct from ${url.applicationName}`.execute(
+      new Kysely<Schema>({ dialect: postgresDialect(pool) }),
+    );
+    return rows.map(({ name }) => name);
+  } catch (error) {
+    throw toStorageError(error, false);
+  } finally {
+    await pool.close();
   }
 }
 

@@ -15,7 +15,13 @@ import {
 } from "kysely";
 import type pg from "pg";
 
-import { ConnectionLostError, UnconfirmedCommitError, breaksConnection, sqlState } from "./postgres-errors.js";
+import {
+  ConnectionLostError,
+  UnconfirmedCommitError,
+  breaksConnection,
+  isTimeout,
+  sqlState,
+} from "./postgres-errors.js";
 import type { PostgresPool } from "./postgres-pool.js";
 import type { Session } from "./postgres-session.js";
 
@@ -120,7 +126,7 @@ class PostgresConnection implements DatabaseConnection {
     const { session } = this;
     if (session.isBroken) throw new ConnectionLostError();
     const warnings = session.warnings;
-    const [answer] = await Promise.allSettled([session.client.query("commit")]);
+    const [answer] = await Promise.allSettled([session.commit()]);
     if (answer.status === "rejected") {
       this.#note(answer.reason);
       throw sqlState(answer.reason) === undefined ? new UnconfirmedCommitError(answer.reason) : answer.reason;
@@ -164,8 +170,8 @@ class PostgresConnection implements DatabaseConnection {
 
   #note(error: unknown): void {
     if (breaksConnection(error)) this.session.isBroken = true;
-    // The primary has become a standby: the other connections to it are of no use either.
-    if (sqlState(error) === "25006") this.#pool.forgetIdle();
+    // The primary has become a standby, or hangs: the other connections to it are of no use either.
+    if (sqlState(error) === "25006" || isTimeout(error)) this.#pool.forgetIdle();
   }
 }
 

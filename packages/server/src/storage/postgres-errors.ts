@@ -37,6 +37,11 @@ export function sqlState(error: unknown): string | undefined {
   return "severity" in error && /^[0-9A-Z]{5}$/.test(error.code) ? error.code : undefined;
 }
 
+/** Whether it is the driver's, of a query that got no answer within its time. */
+export function isTimeout(error: unknown): boolean {
+  return error instanceof Error && error.message === "Query read timeout";
+}
+
 /** Whether the connection is of no use after what a query on it threw. */
 export function breaksConnection(error: unknown): boolean {
   const state = sqlState(error);
@@ -46,7 +51,8 @@ export function breaksConnection(error: unknown): boolean {
 
 export function retryOf(error: unknown, committing: boolean): Retry | null {
   if (error instanceof CreationRaceError) return "conflict";
-  if (error instanceof ConnectionLostError) return "away";
+  // No connection was free, or none was to be had: the primary may be about to be replaced.
+  if (error instanceof ConnectionLostError || error instanceof StorageBusyError) return "away";
   const state = sqlState(error);
   // What is not the server's, and no lost connection, is a mistake of ours, and would be one again.
   if (state === undefined || mayHaveCommitted(error, committing)) return null;

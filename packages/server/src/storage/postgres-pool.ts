@@ -4,10 +4,13 @@
  */
 
 import { openSession, type Session, type SessionOptions } from "./postgres-session.js";
+import type { PostgresHost } from "./postgres-url.js";
 import { StorageBusyError, StorageError } from "./record-store.js";
 
 /** How long to wait for a connection that others use, in milliseconds. */
-const WAIT_TIMEOUT = 10_000;
+const WAIT_TIMEOUT = 5_000;
+/** How many may wait for one at once. Requests are let in by smaller numbers: this is for whatever else asks. */
+const MAX_WAITING = 1_000;
 
 interface Waiter {
   resolve: () => void;
@@ -16,6 +19,8 @@ interface Waiter {
 export class PostgresPool {
   readonly #options: SessionOptions;
   readonly #limit: number;
+  /** The host that the last connection was made to: of several, the primary. */
+  #primary: PostgresHost | undefined;
   #idle: Session[] = [];
   readonly #all = new Set<Session>();
   /** Connections that are open or being opened. */
@@ -41,29 +46,32 @@ export class PostgresPool {
   }
 
   release(session: Session): void {
-    if (session.isBroken || this.#closed) void this.#drop(session);
+    if (session.isBroken || this.#closed || session.host !== this.#primary) void this.#drop(session);
     else this.#idle.push(session);
     this.#next();
   }
 
-  /** Of a server that does not take writes any more: connections to it that are idle now are not used again. */
+  /** Closes the connections that are idle: their server takes no writes any more, or does not answer. */
   forgetIdle(): void {
-    for (const session of this.#idle) session.isBroken = true;
+    for (const session of this.#idle.splice(0)) void this.#drop(session);
   }
 
-  /** Closes those that are idle, and each of the others when it is released. */
+  /** Closes those that are idle, and breaks the others off. */
   async close(): Promise<void> {
     this.#closed = true;
     for (const { resolve } of this.#waiting.splice(0)) resolve();
-    const idle = this.#idle.splice(0);
-    await Promise.all(idle.map((session) => this.#drop(session)));
+    const idle = new Set(this.#idle.splice(0));
+    await Promise.all([...this.#all].map((one) => this.#drop(one, idle.has(one) ? "politely" : "at once")));
   }
 
   async #open(): Promise<Session> {
     this.#count++;
     try {
-      const session = await openSession(this.#options);
+      const session = await openSession(this.#options, this.#primary);
       this.#all.add(session);
+      // Others are of a former primary. It may live on, and not know yet that it was replaced.
+      if (session.host !== this.#primary) this.forgetIdle();
+      this.#primary = session.host;
       return session;
     } catch (error) {
       this.#count--;
@@ -72,11 +80,11 @@ export class PostgresPool {
     }
   }
 
-  async #drop(session: Session): Promise<void> {
+  async #drop(session: Session, how: "at once" | "politely" = "politely"): Promise<void> {
     if (!this.#all.delete(session)) return;
     this.#count--;
     session.isBroken = true;
-    await session.client.end().catch(() => undefined);
+    await session.end(how);
   }
 
   #next(): void {
@@ -84,6 +92,7 @@ export class PostgresPool {
   }
 
   async #turn(): Promise<void> {
+    if (this.#waiting.length >= MAX_WAITING) throw inUse();
     await new Promise<void>((resolve, reject) => {
       const waiter: Waiter = {
         resolve() {
@@ -93,9 +102,13 @@ export class PostgresPool {
       };
       const timer = setTimeout(() => {
         this.#waiting = this.#waiting.filter((one) => one !== waiter);
-        reject(new StorageBusyError("All connections to the database are in use. Try again."));
+        reject(inUse());
       }, WAIT_TIMEOUT);
       this.#waiting.push(waiter);
     });
   }
+}
+
+function inUse(): StorageBusyError {
+  return new StorageBusyError("All connections to the database are in use. Try again.");
 }

@@ -1,7 +1,7 @@
 /** One connection to PostgreSQL: found among the hosts, under TLS, with every setting that durability rests on made and read back. */
 
 import { readFileSync } from "node:fs";
-import { isIP } from "node:net";
+import { isIP, Socket } from "node:net";
 import type { ConnectionOptions } from "node:tls";
 
 import pg from "pg";
@@ -21,6 +21,10 @@ const LOCK_TIMEOUT = 5_000;
 const IDLE_IN_TRANSACTION_TIMEOUT = 8_000;
 /** After this a connection over which no answer comes is given up, for instance when the network swallows everything. */
 const ANSWER_TIMEOUT = 20_000;
+/** How long a COMMIT is waited for that nobody bounds but us: 24 days, the longest that a timer can. */
+const NO_TIMEOUT = 2 ** 31 - 1;
+/** How long a server may take to hear that a connection is ended. */
+const END_TIMEOUT = 1_000;
 const KEEP_ALIVE = 10_000;
 
 /** PostgreSQL 13, the oldest that its makers still kept up when this was written. */
@@ -33,10 +37,20 @@ const fromEnvironment: { PGPASSWORD?: string } = process.env;
 
 export interface Session {
   client: pg.Client;
+  /** Where it is connected to. */
+  host: PostgresHost;
   /** The connection is gone, or in a state in which it must not be used again. */
   isBroken: boolean;
   /** Warnings that the server has sent. */
   warnings: number;
+  /**
+   * Sends COMMIT, and waits for as long as the server is seen to wait for a standby: given up, it would wait all the same, and
+   * with one new connection after the other the server would have none left for anybody. It rejects when the connection is lost,
+   * or there is no answer and no such reason.
+   */
+  commit(): Promise<pg.QueryResult>;
+  /** Ends the connection; at once, with what is under way on it, or with a word to the server. */
+  end(how: "at once" | "politely"): Promise<void>;
 }
 
 export interface SessionOptions {
@@ -55,23 +69,18 @@ interface Checks {
   full_page_writes: string;
 }
 
-/** @throws {StorageError} saying of each host what is wrong with it. */
-export async function openSession(options: SessionOptions): Promise<Session> {
-  const { url, writes } = options;
+/**
+ * Connects to the first host that will do: `preferred` is tried before the others, which are in the order of the URL.
+ * @throws {StorageError} saying of each host what is wrong with it.
+ */
+export async function openSession(options: SessionOptions, preferred?: PostgresHost): Promise<Session> {
+  const { url } = options;
   const faults: { place: string; what: string; isPassing: boolean; cause: Error }[] = [];
-  for (const host of url.hosts) {
+  for (const host of url.hosts.toSorted((a, b) => Number(b === preferred) - Number(a === preferred))) {
     for (const ssl of tlsOptions(url, host)) {
-      let client: pg.Client | undefined;
       try {
-        client = newClient(options, host, ssl);
-        const session = watch(client);
-        await client.connect();
-        const checks = await configure(client, options.kind);
-        if (writes && (checks.standby || checks.read_only === "on")) throw new ReadOnlyServerError();
-        refuseUnsafe(checks);
-        return session;
+        return await openSessionTo(host, ssl, options);
       } catch (error) {
-        void client?.end().catch(() => undefined);
         if (error instanceof StorageError) throw error;
         // Of a server that has no TLS the next try, if there is one, is without.
         if (isWithoutTls(error) && ssl !== false && isNear(url, host)) continue;
@@ -93,18 +102,35 @@ export async function openSession(options: SessionOptions): Promise<Session> {
     : new StorageError(message, { cause: first?.cause });
 }
 
-function newClient(
-  { url, kind }: SessionOptions,
-  { host, port }: PostgresHost,
+async function openSessionTo(
+  host: PostgresHost,
   ssl: ConnectionOptions | false,
-): pg.Client {
-  return new pg.Client({
-    host,
-    port,
+  options: SessionOptions,
+): Promise<Session> {
+  const session = newSession(host, ssl, options);
+  try {
+    await session.client.connect();
+    const checks = await configure(session.client, options);
+    if (options.writes && (checks.standby || checks.read_only === "on")) throw new ReadOnlyServerError();
+    refuseUnsafe(checks);
+    return session;
+  } catch (error) {
+    void session.end("politely");
+    throw error;
+  }
+}
+
+function newSession(host: PostgresHost, ssl: ConnectionOptions | false, options: SessionOptions): Session {
+  const { url, kind } = options;
+  const socket = new Socket();
+  const client = new pg.Client({
+    host: host.host,
+    port: host.port,
     user: url.user,
     password: url.password ?? fromEnvironment.PGPASSWORD ?? "",
     database: url.database,
     ssl,
+    stream: () => socket,
     application_name: url.applicationName,
     connectionTimeoutMillis: url.connectTimeout,
     keepAlive: true,
@@ -114,6 +140,61 @@ function newClient(
     ...(kind === "traffic" && { query_timeout: ANSWER_TIMEOUT }),
     types: { getTypeParser },
   });
+  const session: Session = {
+    client,
+    host,
+    isBroken: false,
+    warnings: 0,
+    async commit() {
+      let timer: NodeJS.Timeout | null = setTimeout(() => void look(), ANSWER_TIMEOUT);
+      const look = async () => {
+        const isWaiting = await isWaitingForStandby(client, newSession(host, ssl, options));
+        // The answer may have come meanwhile.
+        if (timer === null) return;
+        if (isWaiting) timer = setTimeout(() => void look(), ANSWER_TIMEOUT);
+        else socket.destroy();
+      };
+      return await client.query(withTimeout("commit", NO_TIMEOUT)).finally(() => {
+        clearTimeout(timer ?? undefined);
+        timer = null;
+      });
+    },
+    async end(how) {
+      if (how === "at once") socket.destroy();
+      // It may be frozen, or not to be reached any more.
+      const timer = setTimeout(() => socket.destroy(), END_TIMEOUT);
+      await client.end().catch(() => undefined);
+      clearTimeout(timer);
+    },
+  };
+  const lose = () => (session.isBroken = true);
+  client.on("error", lose).on("end", lose);
+  client.on("notice", ({ severity }) => {
+    if (severity === "WARNING") session.warnings++;
+  });
+  return session;
+}
+
+/** A query that has another time limit than its connection's others; the types do not know of it. */
+function withTimeout(text: string, milliseconds: number): pg.QueryConfig & { query_timeout: number } {
+  return { text, query_timeout: milliseconds };
+}
+
+/** Asks the same server, over another connection, what this one's COMMIT waits for. */
+async function isWaitingForStandby(client: pg.Client, other: Session): Promise<boolean> {
+  const id = (client as { processID?: number | null }).processID ?? 0;
+  try {
+    await other.client.connect();
+    const { rows } = await other.client.query(
+      "select from pg_stat_activity where pid = $1 and datname = current_database() and wait_event = 'SyncRep'",
+      [id],
+    );
+    return rows.length === 1;
+  } catch {
+    return false;
+  } finally {
+    void other.end("politely");
+  }
 }
 
 /** As JavaScript numbers, up to 2^53−1: see schema.ts. */
@@ -123,20 +204,10 @@ function getTypeParser(oid: number): (text: string) => unknown {
 
 const defaultParser = pg.types.getTypeParser as (oid: number) => (text: string) => unknown;
 
-function watch(client: pg.Client): Session {
-  const session: Session = { client, isBroken: false, warnings: 0 };
-  const lose = () => (session.isBroken = true);
-  client.on("error", lose).on("end", lose);
-  client.on("notice", ({ severity }) => {
-    if (severity === "WARNING") session.warnings++;
-  });
-  return session;
-}
-
 /** One round trip. The settings are made here and not in the start-up packet, which poolers in between refuse. */
-async function configure(client: pg.Client, kind: SessionKind): Promise<Checks> {
+async function configure(client: pg.Client, { url, kind }: SessionOptions): Promise<Checks> {
   const limit = (milliseconds: number) => (kind === "traffic" ? milliseconds : 0);
-  const results = (await client.query(`
+  const text = `
     set statement_timeout = ${limit(STATEMENT_TIMEOUT)};
     set lock_timeout = ${limit(LOCK_TIMEOUT)};
     set idle_in_transaction_session_timeout = ${limit(IDLE_IN_TRANSACTION_TIMEOUT)};
@@ -149,7 +220,8 @@ async function configure(client: pg.Client, kind: SessionKind): Promise<Checks> 
     select current_setting('server_version_num')::int as version, pg_is_in_recovery() as standby,
       current_setting('transaction_read_only') as read_only,
       current_setting('synchronous_commit') as synchronous_commit, current_setting('fsync') as fsync,
-      current_setting('full_page_writes') as full_page_writes`)) as unknown as { rows: Checks[] }[];
+      current_setting('full_page_writes') as full_page_writes`;
+  const results = (await client.query(withTimeout(text, url.connectTimeout))) as unknown as { rows: Checks[] }[];
   const checks = results.at(-1)?.rows[0];
   if (checks === undefined) throw new Error("The server did not answer.");
   return checks;
@@ -208,7 +280,7 @@ function fileText(name: string, file: string): string {
   try {
     return readFileSync(file, "utf8");
   } catch {
-    throw new InvalidOptionError(`TACENDA_DATABASE_URL (or --database-url): the file of ${name} cannot be read.`);
+    throw new InvalidOptionError(`The file of ${name} in the URL of the database cannot be read.`);
   }
 }
 

@@ -48,13 +48,30 @@ const PARAMETERS = [
 const SHAPE = /^postgres(?:ql)?:\/\/(?:([^:@/?#]*)(?::([^@/?#]*))?@)?([^/?#@]*)(?:\/([^?#]*))?(?:\?([^#]*))?$/;
 const CONNECT_TIMEOUT = 5_000;
 
-/** @throws {InvalidOptionError} */
-export function parsePostgresUrl(url: string): PostgresUrl {
+/** `named`: what the URL is called in errors. @throws {InvalidOptionError} */
+export function parsePostgresUrl(url: string, named = "TACENDA_DATABASE_URL (or --database-url)"): PostgresUrl {
+  try {
+    return parse(url);
+  } catch (error) {
+    if (error instanceof UrlFault) throw new InvalidOptionError(`${named} ${error.message}`);
+    throw error;
+  }
+}
+
+/** The same URL for sessions that give themselves this name. */
+export function withApplicationName(url: string, name: string): string {
+  return `${url}${url.includes("?") ? "&" : "?"}application_name=${encodeURIComponent(name)}`;
+}
+
+/** What is wrong with a URL, to follow its name. */
+class UrlFault extends Error {}
+
+function parse(url: string): PostgresUrl {
   const match = SHAPE.exec(url);
   if (match === null) {
-    throw new InvalidOptionError(
-      "TACENDA_DATABASE_URL (or --database-url) must be of the form postgres://user:password@host:5432/database, with every " +
-        "character of user and password that is not a letter, a digit or one of - . _ ~ written as %XX.",
+    throw new UrlFault(
+      "must be of the form postgres://user:password@host:5432/database, with every character of user and password that is not " +
+        "a letter, a digit or one of - . _ ~ written as %XX.",
     );
   }
   const [, user = "", password, hosts = "", database = "", query = ""] = match;
@@ -131,6 +148,6 @@ function decode(text: string): string {
   }
 }
 
-function invalid(what: string): InvalidOptionError {
-  return new InvalidOptionError(`TACENDA_DATABASE_URL (or --database-url) is not valid: ${what}.`);
+function invalid(what: string): UrlFault {
+  return new UrlFault(`is not valid: ${what}.`);
 }

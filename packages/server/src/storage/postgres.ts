@@ -31,6 +31,16 @@ export async function openPostgresSnapshot(url: string): Promise<Snapshot> {
   return await createPostgresSnapshot(parsed);
 }
 
+/**
+ * The programs that are connected to the database besides those of the URL's `application_name`, by the names they give
+ * themselves; null for those of which this user may not see it. @throws {StorageError}
+ */
+export async function listOthers(url: string): Promise<(string | null)[]> {
+  const parsed = parsePostgresUrl(url);
+  const { otherSessions } = await import("./postgres-database.js");
+  return await otherSessions(parsed);
+}
+
 /** Keeps other restores from the database until `release` is called or the process ends. @throws {StorageError} */
 export async function lockPostgresForRestore(url: string): Promise<{ release(): Promise<void> }> {
   const parsed = parsePostgresUrl(url);

@@ -2,6 +2,8 @@
 
 import { sql, type Compilable, type CompiledQuery, type RawBuilder } from "kysely";
 
+import type { RecordRef } from "./record-store.js";
+
 /** Takes the place of a value in a query; `get` finds the value when the query is run. */
 export type Slot<Input> = <T>(get: (input: Input) => T) => RawBuilder<T>;
 
@@ -23,4 +25,13 @@ export function prepare<Input, Row>(build: (slot: Slot<Input>) => Compilable<Row
     parameter instanceof Gap ? (parameter as Gap<Input>).get : (): unknown => parameter,
   );
   return (input) => ({ ...compiled, parameters: fill.map((get) => get(input)) });
+}
+
+/** A record's key columns, as the values of a row or, by `eb.and`, as the condition on one. */
+export function recordKey<Input>(slot: Slot<Input>, refOf: (input: Input) => RecordRef) {
+  return {
+    project: slot((input) => refOf(input).project),
+    store: slot((input) => refOf(input).store),
+    record_id: slot((input) => refOf(input).id),
+  };
 }

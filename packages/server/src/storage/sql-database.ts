@@ -1,11 +1,14 @@
 /** Puts the SQL storage together on an engine. */
 
+import { setTimeout as sleep } from "node:timers/promises";
+
 import type { Database } from "./database.js";
 import { NewerDatabaseError } from "./database.js";
 import { SqlDirectory } from "./sql-directory.js";
-import { read, type SqlEngine } from "./sql-engine.js";
+import { AT_ONCE, LIMIT, UNHURRIED, read, type SqlEngine } from "./sql-engine.js";
 import { SqlKeyDirectory } from "./sql-key-directory.js";
 import { SqlMaintenanceStore } from "./sql-maintenance.js";
+import { SqlQuotaStore } from "./sql-quotas.js";
 import { SqlRecordStore } from "./sql-record-store.js";
 import { SqlRestoration } from "./sql-restoration.js";
 import { WriteQueue } from "./write-queue.js";
@@ -22,18 +25,25 @@ export async function createDatabase(engine: SqlEngine): Promise<Database> {
     throw error instanceof NewerDatabaseError ? error : engine.toStorageError(error, false);
   }
   const queue = new WriteQueue(engine);
+  const unhurried = { ...engine, readTimes: UNHURRIED };
   return {
     records: new SqlRecordStore(engine, queue),
     directory: new SqlDirectory(engine, queue),
     keys: new SqlKeyDirectory(engine, queue),
-    maintenance: new SqlMaintenanceStore(engine, queue),
-    restoration: new SqlRestoration(engine, queue),
+    maintenance: new SqlMaintenanceStore(unhurried, queue),
+    restoration: new SqlRestoration(unhurried, queue),
+    quotas: new SqlQuotaStore(unhurried, queue),
     async check() {
-      await read(engine, (db) => db.selectFrom("settings").select("name").limit(1).execute());
+      await read({ ...engine, readTimes: AT_ONCE }, (db) =>
+        db.selectFrom("settings").select("name").limit(1).execute(),
+      );
     },
     async close() {
-      await queue.close();
+      const idle = queue.close();
+      // A commit may wait for a standby that is away for long, and what is left then loses its connection.
+      await Promise.race([idle, sleep(LIMIT, undefined, { ref: false })]);
       await engine.close();
+      await idle;
     },
   };
 }

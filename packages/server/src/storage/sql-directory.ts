@@ -2,14 +2,15 @@
 
 import { randomUUID } from "node:crypto";
 
-import type { Project, Store, StoreSettings } from "@tacenda/protocol";
+import type { Project, ProjectQuotas, Store, StoreSettings } from "@tacenda/protocol";
 import type { Kysely, Selectable, Transaction } from "kysely";
 
 import { plainBytes } from "./bytes.js";
-import type { CreateResult, Directory, SecretCheck, TokenRow } from "./directory.js";
+import type { CreateResult, Directory, KeptToken, SecretCheck, TokenRow, TokenUse } from "./directory.js";
 import { prepare, type Prepared } from "./prepared.js";
 import type { Schema } from "./schema.js";
 import { read, type SqlEngine } from "./sql-engine.js";
+import { forgetCount, isFull, liveProject, quotaColumns, toQuotas } from "./sql-quotas.js";
 import { insertKey, isRetired, selectKeys } from "./sql-store-keys.js";
 import {
   deleteTokenTree,
@@ -17,6 +18,7 @@ import {
   prepareTokenQuery,
   projectTokens,
   toTokens,
+  updateTokenUses,
   type TokenGrantRow,
 } from "./sql-tokens.js";
 import type { WrappedKey } from "./store-key.js";
@@ -58,7 +60,7 @@ export class SqlDirectory implements Directory {
     this.#tokenQuery = prepareTokenQuery(engine.reader);
   }
 
-  async createProject(project: Project): Promise<CreateResult> {
+  async createProject(project: Pick<Project, "id" | "createdAt"> & Partial<ProjectQuotas>): Promise<CreateResult> {
     return await this.#queue.run(async (transaction) => {
       const existing = await transaction
         .selectFrom("projects")
@@ -68,7 +70,7 @@ export class SqlDirectory implements Directory {
       if (existing !== undefined) return existing.destroyed_at === null ? "exists" : "retired";
       await transaction
         .insertInto("projects")
-        .values({ id: project.id, created_at: project.createdAt, destroyed_at: null })
+        .values({ id: project.id, created_at: project.createdAt, destroyed_at: null, ...quotaColumns(project) })
         .execute();
       return "created";
     });
@@ -76,14 +78,20 @@ export class SqlDirectory implements Directory {
 
   async listProjects(): Promise<Project[]> {
     const rows = await read(this.#engine, (db) =>
-      db
-        .selectFrom("projects")
-        .select(["id", "created_at as createdAt"])
-        .where("destroyed_at", "is", null)
-        .orderBy("id")
-        .execute(),
+      db.selectFrom("projects").selectAll().where("destroyed_at", "is", null).orderBy("id").execute(),
     );
-    return rows;
+    return rows.map(toProject);
+  }
+
+  async updateProject(id: string, quotas: Partial<ProjectQuotas>): Promise<Project | null> {
+    return await this.#queue.run(async (transaction) => {
+      const row = await liveProject(transaction, id);
+      if (row === undefined) return null;
+      const updated = { ...toProject(row), ...quotas };
+      await transaction.updateTable("projects").set(quotaColumns(updated)).where("id", "=", id).execute();
+      if (row.max_bytes === null) await forgetCount(transaction, id);
+      return updated;
+    });
   }
 
   async hasProject(id: string): Promise<boolean> {
@@ -101,10 +109,17 @@ export class SqlDirectory implements Directory {
         .where("project", "=", id)
         .where("destroyed_at", "is", null)
         .execute();
-      for (const table of ["store_keys", "secret_checks", "reencryptions", "grants", "tokens"] as const) {
+      for (const table of [
+        "store_keys",
+        "secret_checks",
+        "reencryptions",
+        "grants",
+        "tokens",
+        "project_counts",
+      ] as const) {
         await transaction.deleteFrom(table).where("project", "=", id).execute();
       }
-      await setSetting(transaction, DESTRUCTIONS_SETTING, randomUUID());
+      await writeSetting(transaction, DESTRUCTIONS_SETTING, randomUUID());
       return true;
     });
   }
@@ -113,7 +128,7 @@ export class SqlDirectory implements Directory {
     project: string,
     store: Store,
     keys: readonly WrappedKey[],
-  ): Promise<CreateResult | "no_project" | "stale_key"> {
+  ): Promise<CreateResult | "no_project" | "stale_key" | "over_quota"> {
     return await this.#queue.run(async (transaction) => {
       if (!(await projectLives(transaction, project))) return "no_project";
       const existing = await transaction
@@ -123,6 +138,7 @@ export class SqlDirectory implements Directory {
         .where("id", "=", store.id)
         .executeTakeFirst();
       if (existing !== undefined) return existing.destroyed_at === null ? "exists" : "retired";
+      if (await isFull(transaction, project, "stores")) return "over_quota";
       for (const key of keys) if (await isRetired(transaction, key)) return "stale_key";
       await transaction
         .insertInto("stores")
@@ -183,7 +199,7 @@ export class SqlDirectory implements Directory {
       for (const table of ["store_keys", "secret_checks", "reencryptions"] as const) {
         await transaction.deleteFrom(table).where("project", "=", project).where("store", "=", id).execute();
       }
-      await setSetting(transaction, DESTRUCTIONS_SETTING, randomUUID());
+      await writeSetting(transaction, DESTRUCTIONS_SETTING, randomUUID());
       return keys;
     });
   }
@@ -212,21 +228,22 @@ export class SqlDirectory implements Directory {
     });
   }
 
-  async createToken(token: TokenRow): Promise<boolean> {
+  async createToken(token: TokenRow): Promise<"created" | "gone" | "over_quota"> {
     return await this.#queue.run(async (transaction) => {
-      if (!(await projectLives(transaction, token.project))) return false;
-      if (token.mintedBy !== null && !(await tokenExists(transaction, token.project, token.mintedBy))) return false;
+      if (!(await projectLives(transaction, token.project))) return "gone";
+      if (token.mintedBy !== null && !(await tokenExists(transaction, token.project, token.mintedBy))) return "gone";
+      if (await isFull(transaction, token.project, "tokens")) return "over_quota";
       await insertToken(transaction, token);
-      return true;
+      return "created";
     });
   }
 
-  async findToken(id: string): Promise<TokenRow | null> {
+  async findToken(id: string): Promise<KeptToken | null> {
     const { rows } = await read(this.#engine, (db) => db.executeQuery(this.#tokenQuery(id)));
     return toTokens(rows)[0] ?? null;
   }
 
-  async listTokens(project: string): Promise<TokenRow[] | null> {
+  async listTokens(project: string): Promise<KeptToken[] | null> {
     return await read(this.#engine, async (db) => {
       const tokens = await projectTokens(db, project);
       return tokens.length > 0 || (await projectLives(db, project)) ? tokens : null;
@@ -241,28 +258,37 @@ export class SqlDirectory implements Directory {
     return await this.getSetting(DESTRUCTIONS_SETTING);
   }
 
+  async noteTokenUses(uses: readonly TokenUse[]): Promise<void> {
+    await this.#queue.inBackground((transaction) => updateTokenUses(transaction, uses));
+  }
+
   async getSetting(name: string): Promise<string | null> {
-    const row = await read(this.#engine, (db) =>
-      db.selectFrom("settings").select("value").where("name", "=", name).executeTakeFirst(),
-    );
-    return row?.value ?? null;
+    return await read(this.#engine, (db) => selectSetting(db, name));
+  }
+
+  async deleteSetting(name: string): Promise<void> {
+    await this.#queue.run((transaction) => transaction.deleteFrom("settings").where("name", "=", name).execute());
+  }
+
+  async setSetting(name: string, value: string): Promise<void> {
+    await this.#queue.run((transaction) => writeSetting(transaction, name, value));
   }
 
   async replaceSetting(name: string, expected: string | null, value: string): Promise<boolean> {
     return await this.#queue.run(async (transaction) => {
-      const settings = transaction.selectFrom("settings").select("value").where("name", "=", name);
-      if (((await settings.executeTakeFirst())?.value ?? null) !== expected) return false;
-      await setSetting(transaction, name, value);
+      if ((await selectSetting(transaction, name)) !== expected) return false;
+      await writeSetting(transaction, name, value);
       return true;
     });
   }
-
-  async setSetting(name: string, value: string): Promise<void> {
-    await this.#queue.run((transaction) => setSetting(transaction, name, value));
-  }
 }
 
-async function setSetting(transaction: Transaction<Schema>, name: string, value: string): Promise<void> {
+async function selectSetting(db: Kysely<Schema>, name: string): Promise<string | null> {
+  const row = await db.selectFrom("settings").select("value").where("name", "=", name).executeTakeFirst();
+  return row?.value ?? null;
+}
+
+async function writeSetting(transaction: Transaction<Schema>, name: string, value: string): Promise<void> {
   await transaction
     .insertInto("settings")
     .values({ name, value })
@@ -292,8 +318,7 @@ function isSameChecks(a: readonly SecretCheck[], b: readonly SecretCheck[]): boo
 }
 
 async function projectLives(db: Kysely<Schema>, id: string): Promise<boolean> {
-  const live = db.selectFrom("projects").select("id").where("id", "=", id).where("destroyed_at", "is", null);
-  return (await live.executeTakeFirst()) !== undefined;
+  return (await liveProject(db, id)) !== undefined;
 }
 
 async function tokenExists(transaction: Transaction<Schema>, project: string, id: string): Promise<boolean> {
@@ -303,6 +328,10 @@ async function tokenExists(transaction: Transaction<Schema>, project: string, id
 
 function settingColumns(settings: StoreSettings) {
   return { secrets: settings.secrets, max_versions: settings.maxVersions };
+}
+
+function toProject(row: Selectable<Schema["projects"]>): Project {
+  return { id: row.id, createdAt: row.created_at, ...toQuotas(row) };
 }
 
 function toStore(row: StoreRow): Store {

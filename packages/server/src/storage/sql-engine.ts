@@ -4,7 +4,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 
 import type { CompiledQuery, Kysely, QueryResult, RawBuilder, Transaction, TransactionBuilder } from "kysely";
 
-import type { StorageError } from "./record-store.js";
+import { StorageBusyError, type StorageError } from "./record-store.js";
 import type { Schema } from "./schema.js";
 
 /**
@@ -14,12 +14,17 @@ import type { Schema } from "./schema.js";
  */
 export type Isolation = "serializable" | "read committed";
 
-/** Why trying again may help: another transaction came in the way, or the connection was lost. */
-export type Retry = "conflict" | "away";
+/**
+ * Why trying again may help: another transaction came in the way, the connection was lost, or another process has the database
+ * to itself.
+ */
+export type Retry = "conflict" | "away" | "busy";
 
 export interface SqlEngine {
   /** Runs single statements; each sees everything that was committed before it, and nothing that was not. */
   reader: Kysely<Schema>;
+  /** How long a read may take; those of requests when absent. */
+  readTimes?: ReadTimes;
   /** How many transactions may run at once. With one, nothing comes between two statements of a transaction. */
   writers: number;
   /** The database's own clock, in milliseconds since the epoch: the one that all servers on it share. */
@@ -52,31 +57,68 @@ export interface SqlEngine {
   close(): Promise<void>;
 }
 
-/** How long to wait, in milliseconds, before a read that met a lost connection is tried again. */
-const READ_PAUSES = [20, 200];
+/**
+ * How long what was lost with its connection is begun again, in milliseconds from when it was asked for: a primary is often
+ * replaced within that time, and clients that hear of it after four seconds have time for another attempt.
+ */
+export const PATIENCE = 4_000;
+/** Milliseconds after which a request has its answer, whatever the database does. Clients wait ten seconds. */
+export const LIMIT = 8_000;
+/** The longest pause before a second attempt, in milliseconds; it doubles with each one, up to the limit. */
+const PAUSE = 10;
+const MAX_PAUSE = 500;
 
-/** Runs `query` on the reader; again when the connection was lost, for reading twice does no harm. @throws {StorageError} */
+/** Waits before another attempt at something, after `count` of them. */
+export async function pause(count: number): Promise<void> {
+  await sleep(Math.min(PAUSE * 2 ** (count - 1), MAX_PAUSE) * (0.5 + Math.random() / 2));
+}
+
+interface ReadTimes {
+  /** As PATIENCE. */
+  patience: number;
+  /** As LIMIT. */
+  limit: number;
+}
+
+/** Of requests. */
+const IN_TIME: ReadTimes = { patience: PATIENCE, limit: LIMIT };
+/** Of work in the background, and of commands, which take the time that they take. */
+export const UNHURRIED: ReadTimes = { patience: PATIENCE, limit: Infinity };
+/** Of who asks whether the database can be used now. */
+export const AT_ONCE: ReadTimes = { patience: 250, limit: LIMIT };
+
+/**
+ * Runs `query` on the reader; again when the connection was lost, for reading twice does no harm.
+ * @throws {StorageError}
+ */
 export async function read<T>(
-  engine: Pick<SqlEngine, "reader" | "retryOf" | "toStorageError">,
+  engine: Pick<SqlEngine, "reader" | "retryOf" | "toStorageError" | "readTimes">,
   query: (db: Kysely<Schema>) => Promise<T>,
 ): Promise<T> {
-  for (let attempt = 0; ; attempt++) {
+  const { patience, limit } = engine.readTimes ?? IN_TIME;
+  const begun = performance.now();
+  for (let count = 1; ; count++) {
     try {
-      return await query(engine.reader);
+      return await within(query(engine.reader), begun + limit);
     } catch (error) {
-      const pause = READ_PAUSES[attempt];
-      if (pause === undefined || engine.retryOf(error, false) === null) throw engine.toStorageError(error, false);
-      await sleep(pause * (0.5 + Math.random()));
+      const isOver = performance.now() - begun > patience;
+      if (isOver || engine.retryOf(error, false) === null) throw engine.toStorageError(error, false);
+      await pause(count);
     }
   }
 }
 
-/** For a database in this very process: there are no round trips to save. */
-export async function executeInTurn(
-  transaction: Transaction<Schema>,
-  queries: readonly CompiledQuery[],
-): Promise<QueryResult<unknown>[]> {
-  const results: QueryResult<unknown>[] = [];
-  for (const query of queries) results.push(await transaction.executeQuery(query));
-  return results;
+/** The answer, or StorageBusyError at `deadline`, a time of the process's own clock; what answers later is not heard any more. */
+async function within<T>(answer: Promise<T>, deadline: number): Promise<T> {
+  if (deadline === Infinity) return await answer;
+  let timer: NodeJS.Timeout | undefined;
+  const late = new Promise<never>((_resolve, reject) => {
+    const give = () => reject(new StorageBusyError("The database does not answer in time. Try again."));
+    timer = setTimeout(give, deadline - performance.now());
+  });
+  try {
+    return await Promise.race([answer, late]);
+  } finally {
+    clearTimeout(timer);
+  }
 }

@@ -216,29 +216,32 @@ interface DestroyedStore {
   id: string;
 }
 
-/** Asks store by store, of which there are few, instead of walking over every record there is. */
+/**
+ * Asks store by store, of which there are few, instead of walking over every record there is. For the first row in the order of
+ * the key: asked whether there is any, PostgreSQL may read the whole table in search of it, when it takes most rows to be of
+ * the store.
+ */
 function destroyedWithRows(db: Kysely<Schema>) {
   return db
     .selectFrom("stores as s")
     .where("s.destroyed_at", "is not", null)
-    .where((eb) =>
-      eb.or([
-        eb.exists(
-          eb
-            .selectFrom("record_versions as v")
-            .select("v.version")
-            .whereRef("v.project", "=", "s.project")
-            .whereRef("v.store", "=", "s.id"),
-        ),
-        eb.exists(
-          eb
-            .selectFrom("records as r")
-            .select("r.version")
-            .whereRef("r.project", "=", "s.project")
-            .whereRef("r.store", "=", "s.id"),
-        ),
-      ]),
-    )
+    .where((eb) => {
+      const version = eb
+        .selectFrom("record_versions as v")
+        .select("v.record_id")
+        .whereRef("v.project", "=", "s.project")
+        .whereRef("v.store", "=", "s.id")
+        .orderBy("v.record_id")
+        .limit(1);
+      const record = eb
+        .selectFrom("records as r")
+        .select("r.record_id")
+        .whereRef("r.project", "=", "s.project")
+        .whereRef("r.store", "=", "s.id")
+        .orderBy("r.record_id")
+        .limit(1);
+      return eb.or([eb(version, "is not", null), eb(record, "is not", null)]);
+    })
     .limit(1);
 }
 
@@ -269,6 +272,7 @@ async function deleteRecords(transaction: Transaction<Schema>, store: DestroyedS
           .select(["project", "store", "record_id"])
           .where("project", "=", store.project)
           .where("store", "=", store.id)
+          .orderBy("record_id")
           .limit(limit)
           .$asTuple("project", "store", "record_id"),
       ),

@@ -3,7 +3,7 @@
 import { sql, type Kysely } from "kysely";
 
 import { plainBytes } from "./bytes.js";
-import { prepare, type Prepared, type Slot } from "./prepared.js";
+import { prepare, recordKey, type Prepared, type Slot } from "./prepared.js";
 import {
   StaleKeyError,
   type CommitResult,
@@ -15,10 +15,12 @@ import {
   type StoredRecord,
   type WriteOperation,
 } from "./record-store.js";
+import { ReadQueue } from "./read-queue.js";
 import type { Schema } from "./schema.js";
 import { read, type SqlEngine } from "./sql-engine.js";
 import { inIdOrder, RecordWriter, type NumberedOperation } from "./sql-record-writer.js";
-import type { GroupWork, WriteQueue } from "./write-queue.js";
+import type { GroupWork } from "./write-job.js";
+import type { WriteQueue } from "./write-queue.js";
 
 /** Most refs of one read. */
 const MAX_REFS = 256;
@@ -59,6 +61,7 @@ export class SqlRecordStore implements RecordStore {
   /** Compiled queries by number of refs, a power of two. */
   readonly #queries = new Map<number, ReadQuery>();
 
+  readonly #reads = new ReadQueue((refs) => this.#readAll(refs), MAX_REFS);
   readonly #versionsQuery: Prepared<RecordRef, VersionRow>;
 
   constructor(engine: SqlEngine, queue: WriteQueue) {
@@ -72,6 +75,10 @@ export class SqlRecordStore implements RecordStore {
   async read(refs: readonly ReadRef[]): Promise<(StoredRecord | null)[]> {
     if (refs.length > MAX_REFS) throw new RangeError(`Read at most ${MAX_REFS} records at once.`);
     if (refs.length === 0) return [];
+    return await this.#reads.read(refs);
+  }
+
+  async #readAll(refs: readonly ReadRef[]): Promise<(StoredRecord | null)[]> {
     const query = this.#queryFor(refs.length)(refs);
     const { rows } = await read(this.#engine, (db) => db.executeQuery(query));
     const found = new Array<StoredRecord | null>(refs.length).fill(null);
@@ -121,25 +128,11 @@ function selectAll(db: Kysely<Schema>, slot: Slot<readonly ReadRef[]>, size: num
  * subquery into the join: a join on parameters is planned again at every run, which takes three times as long as this.
  */
 function selectOne(db: Kysely<Schema>, slot: Slot<readonly ReadRef[]>, position: number) {
-  const ref = <T>(get: (ref: ReadRef) => T) => slot((refs) => get(refs[position] ?? NOTHING));
+  const refOf = (refs: readonly ReadRef[]) => refs[position] ?? NOTHING;
   const record = db
     .selectFrom("records")
     .selectAll()
-    .where(
-      "project",
-      "=",
-      ref(({ project }) => project),
-    )
-    .where(
-      "store",
-      "=",
-      ref(({ store }) => store),
-    )
-    .where(
-      "record_id",
-      "=",
-      ref(({ id }) => id),
-    )
+    .where((eb) => eb.and(recordKey(slot, refOf)))
     .limit(sql.lit(1));
   return db
     .selectFrom(record.as("r"))
@@ -151,7 +144,7 @@ function selectOne(db: Kysely<Schema>, slot: Slot<readonly ReadRef[]>, position:
         .onRef("v.version", ">=", "r.kept_from")
         .on("v.version", "=", (eb) =>
           eb.fn.coalesce(
-            ref(({ version }) => version ?? null),
+            slot((refs) => refOf(refs).version ?? null),
             "r.version",
           ),
         ),
@@ -170,6 +163,7 @@ function selectOne(db: Kysely<Schema>, slot: Slot<readonly ReadRef[]>, position:
 
 /** The versions of a record; one row without a version when it has lost them all. */
 function selectVersions(db: Kysely<Schema>, slot: Slot<RecordRef>) {
+  const key = recordKey(slot, (ref) => ref);
   return db
     .selectFrom("records as r")
     .leftJoin("record_versions as v", (join) =>
@@ -180,21 +174,7 @@ function selectVersions(db: Kysely<Schema>, slot: Slot<RecordRef>) {
         .onRef("v.version", ">=", "r.kept_from")
         .onRef("v.version", "<=", "r.version"),
     )
-    .where(
-      "r.project",
-      "=",
-      slot(({ project }) => project),
-    )
-    .where(
-      "r.store",
-      "=",
-      slot(({ store }) => store),
-    )
-    .where(
-      "r.record_id",
-      "=",
-      slot(({ id }) => id),
-    )
+    .where((eb) => eb.and({ "r.project": key.project, "r.store": key.store, "r.record_id": key.record_id }))
     .orderBy("v.version", "desc")
     .select([
       "r.version as current",

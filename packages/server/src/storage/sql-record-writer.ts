@@ -3,7 +3,7 @@
 import { MAX_VERSION } from "@tacenda/protocol";
 import type { CompiledQuery, Kysely, Transaction } from "kysely";
 
-import { prepare, type Prepared, type Slot } from "./prepared.js";
+import { prepare, recordKey, type Prepared, type Slot } from "./prepared.js";
 import { StaleKeyError, compareRefs, type CommitResult, type RecordRef, type WriteOperation } from "./record-store.js";
 import type { Schema } from "./schema.js";
 import type { SqlEngine } from "./sql-engine.js";
@@ -276,47 +276,17 @@ function selectCurrent(db: Kysely<Schema>, slot: Slot<RecordRef>) {
   return db
     .selectFrom("records")
     .select(["version", "protected", "active", "kept_from"])
-    .where(
-      "project",
-      "=",
-      slot(({ project }) => project),
-    )
-    .where(
-      "store",
-      "=",
-      slot(({ store }) => store),
-    )
-    .where(
-      "record_id",
-      "=",
-      slot(({ id }) => id),
-    )
+    .where((eb) => eb.and(recordKey(slot, (ref) => ref)))
     .forUpdate();
 }
 
 /** A row for each record that is there. */
 function selectPresent(db: Kysely<Schema>, slot: Slot<readonly RecordRef[]>, size: number) {
-  const one = (position: number) => {
-    const ref = <T>(get: (ref: RecordRef) => T) => slot((refs) => get(refs[position] ?? NOTHING));
-    return db
+  const one = (position: number) =>
+    db
       .selectFrom("records")
       .select("version")
-      .where(
-        "project",
-        "=",
-        ref(({ project }) => project),
-      )
-      .where(
-        "store",
-        "=",
-        ref(({ store }) => store),
-      )
-      .where(
-        "record_id",
-        "=",
-        ref(({ id }) => id),
-      );
-  };
+      .where((eb) => eb.and(recordKey(slot, (refs) => refs[position] ?? NOTHING)));
   let query = one(0);
   for (let position = 1; position < size; position++) query = query.unionAll(one(position));
   return query;
@@ -326,9 +296,7 @@ function insertRecord(db: Kysely<Schema>, slot: Slot<StateWrite>) {
   return db
     .insertInto("records")
     .values({
-      project: slot(({ ref }) => ref.project),
-      store: slot(({ ref }) => ref.store),
-      record_id: slot(({ ref }) => ref.id),
+      ...recordKey(slot, ({ ref }) => ref),
       ...stateColumns(slot),
     })
     .onConflict((conflict) => conflict.doNothing());
@@ -338,21 +306,7 @@ function updateRecord(db: Kysely<Schema>, slot: Slot<StateWrite>) {
   return db
     .updateTable("records")
     .set(stateColumns(slot))
-    .where(
-      "project",
-      "=",
-      slot(({ ref }) => ref.project),
-    )
-    .where(
-      "store",
-      "=",
-      slot(({ ref }) => ref.store),
-    )
-    .where(
-      "record_id",
-      "=",
-      slot(({ ref }) => ref.id),
-    );
+    .where((eb) => eb.and(recordKey(slot, ({ ref }) => ref)));
 }
 
 function stateColumns(slot: Slot<StateWrite>) {
@@ -367,9 +321,7 @@ function stateColumns(slot: Slot<StateWrite>) {
 
 function insertVersion(db: Kysely<Schema>, slot: Slot<VersionWrite>) {
   return db.insertInto("record_versions").values({
-    project: slot(({ ref }) => ref.project),
-    store: slot(({ ref }) => ref.store),
-    record_id: slot(({ ref }) => ref.id),
+    ...recordKey(slot, ({ ref }) => ref),
     version: slot(({ next }) => next.version),
     key_version: slot(({ keyVersion }) => keyVersion ?? null),
     body: slot(({ write }) => write.body),

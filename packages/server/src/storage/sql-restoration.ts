@@ -1,8 +1,8 @@
-/** Inserts the rows of a backup; restoration.ts says what each call promises. */
+/** Inserts the rows of a backup or another database; restoration.ts says what each call promises. */
 
 import { sql, type Kysely, type Transaction } from "kysely";
 
-import { ADMINISTRATION, KEYS, RECORD, VERSION_COLUMNS, type PortableRow } from "./portable.js";
+import { RECORD, ROW_TABLES, VERSION_COLUMNS, type PortableRow } from "./portable.js";
 import { prepare, type Prepared } from "./prepared.js";
 import { RESTORE_MARK, type RestoredRow, type Restoration } from "./restoration.js";
 import type { Schema } from "./schema.js";
@@ -15,18 +15,14 @@ interface Table {
   selfReference?: string;
 }
 
-const ADMINISTRATION_AND_KEYS: Readonly<Record<string, Omit<Table, "columns"> & { columns: object }>> = {
-  ...ADMINISTRATION,
-  ...KEYS,
+const ROWS_AND_RECORDS: Readonly<Record<string, Omit<Table, "columns"> & { columns: object }>> = {
+  ...ROW_TABLES,
   records: RECORD,
 };
 
 const TABLES: Readonly<Record<string, Table>> = {
   ...Object.fromEntries(
-    Object.entries(ADMINISTRATION_AND_KEYS).map(([name, table]) => [
-      name,
-      { ...table, columns: Object.keys(table.columns) },
-    ]),
+    Object.entries(ROWS_AND_RECORDS).map(([name, table]) => [name, { ...table, columns: Object.keys(table.columns) }]),
   ),
   record_versions: {
     key: [...RECORD.key, "version"],
@@ -40,7 +36,7 @@ type AnyDatabase = Kysely<Record<string, Record<string, PortableRow[string]>>>;
 export class SqlRestoration implements Restoration {
   readonly #engine: SqlEngine;
   readonly #queue: WriteQueue;
-  readonly #inserts = new Map<string, Prepared<PortableRow, unknown>>();
+  readonly #prepared = new Map<string, Prepared<PortableRow, unknown>>();
 
   constructor(engine: SqlEngine, queue: WriteQueue) {
     this.#engine = engine;
@@ -59,27 +55,66 @@ export class SqlRestoration implements Restoration {
 
   async commit(rows: readonly RestoredRow[], mark: string | null): Promise<void> {
     await this.#queue.inBackground(async (transaction) => {
-      const inserts = rows.filter(({ as }) => as === "row").map(({ table, row }) => this.#insert(table)(row));
-      await this.#engine.executeAll(transaction, inserts);
+      // First of all: whoever else notes one waits for the end of this commit, or this one for theirs.
+      await note(transaction, mark);
+      const queries = rows.flatMap(({ table, as, row }) => (as === "reference" ? [] : [this.#query(table, as)(row)]));
+      await this.#engine.executeAll(transaction, queries);
       // They refer to rows that are there already, of this batch or an earlier one.
       for (const { table, as, row } of rows) if (as === "reference") await setReference(transaction, table, row);
-      await note(transaction, mark);
     });
   }
 
-  #insert(name: string): Prepared<PortableRow, unknown> {
-    let insert = this.#inserts.get(name);
-    if (insert === undefined) {
-      const { columns, selfReference } = tableOf(name);
-      insert = prepare((slot) => {
-        const valueOf = (column: string) => slot((row) => (column === selfReference ? null : (row[column] ?? null)));
-        const values = Object.fromEntries(columns.map((column) => [column, valueOf(column)] as const));
-        return anyTables(this.#engine.reader).insertInto(name).values(values);
-      });
-      this.#inserts.set(name, insert);
-    }
-    return insert;
+  async clearRows(): Promise<void> {
+    await this.#queue.inBackground(async (transaction) => {
+      // No row goes before one that refers to it.
+      for (const name of Object.keys(ROW_TABLES).reverse()) {
+        const all = anyTables(transaction).deleteFrom(name);
+        await (name === "settings" ? all.where("name", "!=", RESTORE_MARK) : all).execute();
+      }
+    });
   }
+
+  #query(name: string, as: Exclude<RestoredRow["as"], "reference">): Prepared<PortableRow, unknown> {
+    const key = `${as} ${name}`;
+    let query = this.#prepared.get(key);
+    if (query === undefined) {
+      const tables = anyTables(this.#engine.reader);
+      query = as === "gone" ? prepareDelete(tables, name) : prepareInsert(tables, name, as === "replacement");
+      this.#prepared.set(key, query);
+    }
+    return query;
+  }
+}
+
+function prepareInsert(tables: AnyDatabase, name: string, replaces: boolean): Prepared<PortableRow, unknown> {
+  const { key, columns, selfReference } = tableOf(name);
+  return prepare((slot) => {
+    const valueOf = (column: string) => slot((row) => (column === selfReference ? null : (row[column] ?? null)));
+    const values = Object.fromEntries(columns.map((column) => [column, valueOf(column)] as const));
+    const insert = tables.insertInto(name).values(values);
+    if (!replaces) return insert;
+    return insert.onConflict((conflict) =>
+      conflict
+        .columns([...key])
+        .doUpdateSet((eb) =>
+          Object.fromEntries(columns.map((column) => [column, eb.ref(`excluded.${column}`)] as const)),
+        ),
+    );
+  });
+}
+
+/** Of the rows of one record. */
+function prepareDelete(tables: AnyDatabase, name: string): Prepared<PortableRow, unknown> {
+  return prepare((slot) => {
+    let query = tables.deleteFrom(name);
+    for (const column of RECORD.key)
+      query = query.where(
+        column,
+        "=",
+        slot((row) => row[column] ?? null),
+      );
+    return query;
+  });
 }
 
 async function setReference(transaction: Transaction<Schema>, name: string, row: PortableRow): Promise<void> {

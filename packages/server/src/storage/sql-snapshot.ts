@@ -6,13 +6,14 @@ import { plainBytes } from "./bytes.js";
 import { NewerDatabaseError, OlderDatabaseError } from "./database.js";
 import { SCHEMAS, checkSchema } from "./migrations.js";
 import { prepare, type Prepared } from "./prepared.js";
+import type { StoreRef } from "./key-directory.js";
 import {
-  ADMINISTRATION,
-  KEYS,
   RECORD,
+  ROW_TABLES,
   VERSION_COLUMNS,
   type PortableRow,
   type RecordRow,
+  type RowTable,
   type VersionRow,
 } from "./portable.js";
 import { StorageError } from "./record-store.js";
@@ -25,10 +26,12 @@ const ROWS = 500;
 const RECORDS = 200;
 
 const RECORD_COLUMNS = Object.keys(RECORD.columns) as (keyof RecordRow)[];
-const TABLES = { ...ADMINISTRATION, ...KEYS };
 
 /** What a dialect gives: a connection of its own, and a transaction on it in which all reads see one state. */
-export interface SnapshotEngine extends Pick<SqlEngine, "reader" | "retryOf" | "toStorageError" | "close"> {
+export interface SnapshotEngine extends Pick<
+  SqlEngine,
+  "reader" | "readTimes" | "retryOf" | "toStorageError" | "close"
+> {
   /** Begins the transaction; it ends with the connection. */
   begin(): Promise<void> | void;
   /** The namespace of the tables, in a database that has several. */
@@ -56,6 +59,13 @@ export async function createSnapshot(engine: SnapshotEngine): Promise<Snapshot> 
       if (rows[0] === undefined) throw new StorageError("A row is gone from under its snapshot.");
       return plainBytes(rows[0].body);
     },
+    bodies: (first, last) => keptBodies(engine, first, last),
+    storesWithRecords: () => scanStores(engine),
+    async countVersions() {
+      const count = (db: Kysely<Schema>) =>
+        db.selectFrom("record_versions").select((eb) => eb.fn.countAll<number>().as("rows"));
+      return (await read(engine, (db) => count(db).executeTakeFirstOrThrow())).rows;
+    },
     close: () => engine.close(),
   };
 }
@@ -63,13 +73,13 @@ export async function createSnapshot(engine: SnapshotEngine): Promise<Snapshot> 
 /** The same tables with columns of any name: theirs are data here. */
 type AnyTables = Record<string, Record<string, PortableRow[string]>>;
 
-async function* scanRows(engine: SnapshotEngine, name: keyof typeof TABLES): AsyncGenerator<PortableRow> {
-  const key: readonly string[] = TABLES[name].key;
+async function* scanRows(engine: SnapshotEngine, name: RowTable): AsyncGenerator<PortableRow> {
+  const key: readonly string[] = ROW_TABLES[name].key;
   let after: PortableRow | undefined;
   for (;;) {
     const from = after;
     const rows = await read(engine, (db) => {
-      let query = (db as unknown as Kysely<AnyTables>).selectFrom(name).select(Object.keys(TABLES[name].columns));
+      let query = (db as unknown as Kysely<AnyTables>).selectFrom(name).select(Object.keys(ROW_TABLES[name].columns));
       if (from !== undefined) {
         const values = sql.join(key.map((column) => from[column]));
         query = query.where(sql<boolean>`(${sql.join(key.map((column) => sql.ref(column)))}) > (${values})`);
@@ -80,6 +90,27 @@ async function* scanRows(engine: SnapshotEngine, name: keyof typeof TABLES): Asy
     yield* rows;
     after = rows.at(-1);
     if (rows.length < ROWS) return;
+  }
+}
+
+/** From one store to the next by the index, past the records of each. */
+async function* scanStores(engine: SnapshotEngine): AsyncGenerator<StoreRef> {
+  let last: StoreRef = { project: "", store: "" };
+  for (;;) {
+    const { project, store } = last;
+    const found = await read(engine, (db) =>
+      db
+        .selectFrom("records")
+        .select(["project", "store"])
+        .where((eb) => eb(eb.refTuple("project", "store"), ">", eb.tuple(project, store)))
+        .orderBy("project")
+        .orderBy("store")
+        .limit(1)
+        .executeTakeFirst(),
+    );
+    if (found === undefined) return;
+    yield found;
+    last = found;
   }
 }
 
@@ -114,22 +145,8 @@ async function keptVersions(
   from: Uint8Array,
 ): Promise<Map<string, VersionRow[]>> {
   const rows = await read(engine, (db) =>
-    db
-      .selectFrom("records as r")
-      .innerJoin("record_versions as v", (join) =>
-        join
-          .onRef("v.project", "=", "r.project")
-          .onRef("v.store", "=", "r.store")
-          .onRef("v.record_id", "=", "r.record_id")
-          .onRef("v.version", ">=", "r.kept_from")
-          .onRef("v.version", "<=", "r.version"),
-      )
-      .where("r.project", "=", last.project)
-      .where("r.store", "=", last.store)
+    selectKept(db, last)
       .where("r.record_id", ">", from)
-      .where("r.record_id", "<=", last.record_id)
-      .orderBy("r.record_id")
-      .orderBy("v.version")
       .select(["v.record_id", ...VERSION_COLUMNS.map((name) => `v.${name}` as const)])
       .select(sql<number>`length(v.body)`.as("size"))
       .execute(),
@@ -142,6 +159,32 @@ async function keptVersions(
     else kept.push(version);
   }
   return versions;
+}
+
+/** The kept versions of a store's records up to `last`, in order. */
+function selectKept(db: Kysely<Schema>, last: RecordRow) {
+  return db
+    .selectFrom("records as r")
+    .innerJoin("record_versions as v", (join) =>
+      join
+        .onRef("v.project", "=", "r.project")
+        .onRef("v.store", "=", "r.store")
+        .onRef("v.record_id", "=", "r.record_id")
+        .onRef("v.version", ">=", "r.kept_from")
+        .onRef("v.version", "<=", "r.version"),
+    )
+    .where("r.project", "=", last.project)
+    .where("r.store", "=", last.store)
+    .where("r.record_id", "<=", last.record_id)
+    .orderBy("r.record_id")
+    .orderBy("v.version");
+}
+
+async function keptBodies(engine: SnapshotEngine, first: RecordRow, last: RecordRow): Promise<Uint8Array[]> {
+  const rows = await read(engine, (db) =>
+    selectKept(db, last).where("r.record_id", ">=", first.record_id).select("v.body").execute(),
+  );
+  return rows.map(({ body }) => plainBytes(body));
 }
 
 function idOf({ record_id }: Pick<RecordRow, "record_id">): string {

@@ -4,7 +4,7 @@ import { PERMISSIONS, type Grant, type Permission } from "@tacenda/protocol";
 import { sql, type Kysely, type Selectable, type SelectQueryBuilder, type Transaction } from "kysely";
 
 import { plainBytes } from "./bytes.js";
-import type { TokenRow } from "./directory.js";
+import type { KeptToken, TokenRow, TokenUse } from "./directory.js";
 import { prepare, type Prepared } from "./prepared.js";
 import type { Schema, TokensTable } from "./schema.js";
 
@@ -17,6 +17,7 @@ export interface TokenGrantRow {
   created_at: number;
   expires_at: number | null;
   minted_by: string | null;
+  last_used_at: number | null;
   grant_number: number | null;
   store_pattern: string | null;
   permissions: string | null;
@@ -38,7 +39,7 @@ export function prepareTokenQuery(db: Kysely<Schema>): Prepared<string, TokenGra
 }
 
 /** The tokens of a project, oldest first. */
-export async function projectTokens(db: Kysely<Schema>, project: string): Promise<TokenRow[]> {
+export async function projectTokens(db: Kysely<Schema>, project: string): Promise<KeptToken[]> {
   const rows = await withGrants(db, db.selectFrom("tokens").selectAll().where("project", "=", project))
     .orderBy("t.created_at")
     .orderBy("t.id")
@@ -65,6 +66,7 @@ function withGrants(db: Kysely<Schema>, tokens: SelectQueryBuilder<Schema, "toke
       "t.created_at",
       "t.expires_at",
       "t.minted_by",
+      "t.last_used_at",
       "g.grant_number",
       "g.store_pattern",
       "g.permissions",
@@ -72,8 +74,8 @@ function withGrants(db: Kysely<Schema>, tokens: SelectQueryBuilder<Schema, "toke
 }
 
 /** The tokens that rows make up; one token's rows are in the order of its grants. */
-export function toTokens(rows: readonly TokenGrantRow[]): TokenRow[] {
-  const tokens = new Map<string, TokenRow>();
+export function toTokens(rows: readonly TokenGrantRow[]): KeptToken[] {
+  const tokens = new Map<string, KeptToken>();
   for (const row of rows) {
     const token = tokens.get(row.id) ?? toToken(row);
     tokens.set(row.id, token);
@@ -84,7 +86,7 @@ export function toTokens(rows: readonly TokenGrantRow[]): TokenRow[] {
   return [...tokens.values()];
 }
 
-function toToken(row: TokenGrantRow): TokenRow {
+function toToken(row: TokenGrantRow): KeptToken {
   return {
     id: row.id,
     project: row.project,
@@ -94,6 +96,7 @@ function toToken(row: TokenGrantRow): TokenRow {
     createdAt: row.created_at,
     expiresAt: row.expires_at,
     mintedBy: row.minted_by,
+    lastUsedAt: row.last_used_at,
   };
 }
 
@@ -114,6 +117,7 @@ export async function insertToken(transaction: Transaction<Schema>, token: Token
       created_at: token.createdAt,
       expires_at: token.expiresAt,
       minted_by: token.mintedBy,
+      last_used_at: null,
     })
     .execute();
   const grants = token.grants.flatMap(toGrantRows).map((row, position) => ({
@@ -133,6 +137,19 @@ function toGrantRows({ stores, permissions }: Grant, grantNumber: number) {
     store_pattern: pattern,
     permissions: permissions.join(","),
   }));
+}
+
+/** In the order of their ids, so that no two servers wait for each other. */
+export async function updateTokenUses(transaction: Transaction<Schema>, uses: readonly TokenUse[]): Promise<void> {
+  for (const { id, at } of uses.toSorted((a, b) => (a.id < b.id ? -1 : 1))) {
+    await transaction
+      .updateTable("tokens")
+      .set({ last_used_at: at })
+      .where("id", "=", id)
+      // What another server has noted may be newer.
+      .where((eb) => eb.or([eb("last_used_at", "is", null), eb("last_used_at", "<", at)]))
+      .execute();
+  }
 }
 
 /** Deletes a token of the project and all that was minted with it, directly or not. False when there is none. */

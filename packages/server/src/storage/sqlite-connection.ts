@@ -10,8 +10,8 @@ import { StorageError } from "./record-store.js";
 /** `writer` runs the transactions, `reader` everything else. */
 export type ConnectionRole = "writer" | "reader";
 
-/** Milliseconds to wait for another process (a backup, a command) that holds the write lock. */
-export const BUSY_TIMEOUT = 5_000;
+/** Milliseconds to wait for another process that holds a lock, at the start. */
+const BUSY_TIMEOUT = 5_000;
 
 /** Pragmas and the value each must read back as. journal_mode comes first, for it can fail on a busy file. */
 const SETTINGS: readonly (readonly [pragma: string, value: string, inForce: string | number])[] = [

@@ -11,11 +11,9 @@ import { migrate, type SqlTypes } from "./migrations.js";
 import { StorageError, StorageFullError } from "./record-store.js";
 import type { Schema } from "./schema.js";
 import type { Snapshot } from "./snapshot.js";
-import { BUSY_TIMEOUT } from "./sqlite-connection.js";
 import { createDatabase } from "./sql-database.js";
-import { executeInTurn } from "./sql-engine.js";
 import { createSnapshot } from "./sql-snapshot.js";
-import { sqliteDialect } from "./sqlite-dialect.js";
+import { cacheStatements, executeNow, sqliteDialect } from "./sqlite-dialect.js";
 
 const TYPES: SqlTypes = {
   integer: "integer",
@@ -31,7 +29,8 @@ export async function createSqliteDatabase(
   writer: BetterSqlite3.Database,
   reader: BetterSqlite3.Database,
 ): Promise<Database> {
-  const db = new Kysely<Schema>({ dialect: sqliteDialect(writer) });
+  const statements = cacheStatements(writer);
+  const db = new Kysely<Schema>({ dialect: sqliteDialect(writer, statements) });
   return createDatabase({
     reader: new Kysely<Schema>({ dialect: sqliteDialect(reader) }),
     // The file has one write lock.
@@ -39,20 +38,18 @@ export async function createSqliteDatabase(
     destroyedRowsStay: 0,
     clock: sql<number>`cast(unixepoch('subsec') * 1000 as integer)`,
     transaction: () => db.transaction(),
-    migrate: () => migrate(db, TYPES),
-    executeAll: executeInTurn,
+    async migrate() {
+      await migrate(db, TYPES);
+      // From now on whoever finds the file locked comes again: to wait for it in here would hold up everybody.
+      writer.pragma("busy_timeout = 0");
+    },
+    executeAll: (_, queries) => new Promise((resolve) => resolve(executeNow(statements, queries))),
     lockStoreKeys: () => Promise.resolve(),
     // A transaction has the whole file to itself: nobody can come in its way once it has begun.
-    retryOf: () => null,
+    retryOf: (error, committing) => (!committing && isBusy(error) ? "busy" : null),
     toStorageError,
     scrub() {
-      // Not a moment of waiting for readers: it would hold up everybody.
-      writer.pragma("busy_timeout = 0");
-      try {
-        writer.pragma("wal_checkpoint(truncate)");
-      } finally {
-        writer.pragma(`busy_timeout = ${BUSY_TIMEOUT}`);
-      }
+      writer.pragma("wal_checkpoint(truncate)");
     },
     close() {
       reader.close();
@@ -74,6 +71,11 @@ export async function createSqliteSnapshot(connection: BetterSqlite3.Database): 
   });
 }
 
+/** Another process writes into the file. */
+function isBusy(error: unknown): boolean {
+  return error instanceof BetterSqlite3.SqliteError && error.code.startsWith("SQLITE_BUSY");
+}
+
 function toStorageError(error: unknown, committing: boolean): StorageError {
   const code = error instanceof BetterSqlite3.SqliteError ? error.code : "";
   if (code === "SQLITE_FULL" || code === "SQLITE_IOERR_SHMSIZE") {
@@ -82,6 +84,6 @@ function toStorageError(error: unknown, committing: boolean): StorageError {
     });
   }
   // After a failed sync at COMMIT the write may or may not be on the disk. While the file is busy, it is not.
-  const outcome = committing && code !== "SQLITE_BUSY" ? "unknown" : "none";
+  const outcome = committing && !isBusy(error) ? "unknown" : "none";
   return new StorageError("The database failed. The server's log has the cause.", { cause: error, outcome });
 }

@@ -9,6 +9,7 @@ import {
   SqliteQueryCompiler,
   type DatabaseConnection,
   type Dialect,
+  type QueryResult,
   type SqliteDatabase,
   type SqliteStatement,
 } from "kysely";
@@ -16,10 +17,10 @@ import {
 const BEGIN = CompiledQuery.raw("begin immediate");
 const ROLLBACK = CompiledQuery.raw("rollback");
 
-/** Dialect for one open connection. */
-export function sqliteDialect(connection: BetterSqlite3.Database): Dialect {
+/** Dialect for one open connection, on which `statements` were and will be prepared. */
+export function sqliteDialect(connection: BetterSqlite3.Database, statements = cacheStatements(connection)): Dialect {
   return {
-    createDriver: () => new ImmediateDriver(connection),
+    createDriver: () => new ImmediateDriver(connection, statements),
     createAdapter: () => new TransactionalAdapter(),
     createQueryCompiler: () => new LocklessQueryCompiler(),
     createIntrospector: (db) => new SqliteIntrospector(db),
@@ -34,8 +35,8 @@ class LocklessQueryCompiler extends SqliteQueryCompiler {
 class ImmediateDriver extends SqliteDriver {
   readonly #connection: BetterSqlite3.Database;
 
-  constructor(connection: BetterSqlite3.Database) {
-    super({ database: withStatementCache(connection) });
+  constructor(connection: BetterSqlite3.Database, statements: SqliteDatabase) {
+    super({ database: statements });
     this.#connection = connection;
   }
 
@@ -58,7 +59,7 @@ class TransactionalAdapter extends SqliteAdapter {
 }
 
 /** Prepares each SQL text once. The texts are few: values are always parameters. */
-function withStatementCache(connection: BetterSqlite3.Database): SqliteDatabase {
+export function cacheStatements(connection: BetterSqlite3.Database): SqliteDatabase {
   const statements = new Map<string, SqliteStatement>();
   return {
     close: () => void connection.close(),
@@ -71,6 +72,19 @@ function withStatementCache(connection: BetterSqlite3.Database): SqliteDatabase 
       return statement;
     },
   };
+}
+
+/**
+ * Runs the queries at once, in the transaction that is open on the connection. Kysely's own way to a driver goes through a dozen
+ * promises per query, which cost several times what SQLite takes for it.
+ */
+export function executeNow(statements: SqliteDatabase, queries: readonly CompiledQuery[]): QueryResult<unknown>[] {
+  return queries.map(({ sql, parameters }) => {
+    const statement = statements.prepare(sql);
+    if (statement.reader) return { rows: statement.all(parameters) };
+    const { changes } = statement.run(parameters);
+    return { numAffectedRows: BigInt(changes), rows: [] };
+  });
 }
 
 /** better-sqlite3 binds every number as a floating-point one; a bigint stays an integer all the way up to 2^53−1. */

@@ -5,7 +5,7 @@
 
 import { sql, type CompiledQuery, type Kysely, type Transaction } from "kysely";
 
-import { prepare, type Prepared, type Slot } from "./prepared.js";
+import { prepare, recordKey, type Prepared, type Slot } from "./prepared.js";
 import type { RecordRef } from "./record-store.js";
 import type { Schema } from "./schema.js";
 import type { SqlEngine } from "./sql-engine.js";
@@ -94,21 +94,7 @@ function selectOldest(db: Kysely<Schema>, slot: Slot<Range & { limit: number }>)
   return db
     .selectFrom("record_versions")
     .select(["version", sql<number>`length(body)`.as("size")])
-    .where(
-      "project",
-      "=",
-      slot(({ project }) => project),
-    )
-    .where(
-      "store",
-      "=",
-      slot(({ store }) => store),
-    )
-    .where(
-      "record_id",
-      "=",
-      slot(({ id }) => id),
-    )
+    .where((eb) => eb.and(recordKey(slot, (ref) => ref)))
     .where(
       "version",
       "<=",
@@ -121,21 +107,7 @@ function selectOldest(db: Kysely<Schema>, slot: Slot<Range & { limit: number }>)
 function deleteRange(db: Kysely<Schema>, slot: Slot<Range>) {
   return db
     .deleteFrom("record_versions")
-    .where(
-      "project",
-      "=",
-      slot(({ project }) => project),
-    )
-    .where(
-      "store",
-      "=",
-      slot(({ store }) => store),
-    )
-    .where(
-      "record_id",
-      "=",
-      slot(({ id }) => id),
-    )
+    .where((eb) => eb.and(recordKey(slot, (ref) => ref)))
     .where(
       "version",
       "<=",
@@ -150,11 +122,7 @@ function deleteRange(db: Kysely<Schema>, slot: Slot<Range>) {
 function insertPurge(db: Kysely<Schema>, slot: Slot<RecordRef>) {
   return db
     .insertInto("purges")
-    .values({
-      project: slot(({ project }) => project),
-      store: slot(({ store }) => store),
-      record_id: slot(({ id }) => id),
-    })
+    .values(recordKey(slot, (ref) => ref))
     .onConflict((conflict) =>
       conflict
         .columns(["project", "store", "record_id"])

@@ -4,49 +4,28 @@
  * what was asked for before is done before, and what was asked for after, after.
  */
 
-import { setTimeout as sleep } from "node:timers/promises";
-
 import type { Transaction } from "kysely";
 
 import { StorageBusyError, StorageError } from "./record-store.js";
 import type { Schema } from "./schema.js";
-import type { Isolation, Retry, SqlEngine } from "./sql-engine.js";
+import { PATIENCE, pause, type Isolation, type Retry, type SqlEngine } from "./sql-engine.js";
+import { WriteJob, type GroupWork } from "./write-job.js";
 
 /** A group is closed when its weights reach this: about 250 small writes, or one large value. */
 const GROUP_WEIGHT = 1_048_576;
 /** Most weight that may wait or be under way: what a slow disk writes in about a second, and all that a flood can hold. */
 const MAX_WEIGHT = 67_108_864;
-/** How often a transaction is tried that others came in the way of, or whose connection was lost. */
-const ATTEMPTS: Readonly<Record<Retry, number>> = { conflict: 8, away: 4 };
-/** Milliseconds after which no further attempt begins. */
-const PATIENCE = 10_000;
-/** The longest pause before the second attempt, in milliseconds; it doubles with each one, up to the limit. */
-const PAUSE = 10;
-const MAX_PAUSE = 500;
+/** How often a transaction is tried that others came in the way of. */
+const CONFLICTS = 8;
+/** As PATIENCE, for what has a transaction to itself, from its begin: administration, and work in the background. */
+const PATIENCE_ALONE = 10_000;
 
-/**
- * Does the work of several items in one transaction, and gives their results in their order. It may be run again from its
- * begin after a rollback: what it changes outside the transaction must not depend on how often it ran.
- */
-export type GroupWork<Item, Result> = (
-  transaction: Transaction<Schema>,
-  items: readonly Item[],
-) => Promise<readonly Result[]>;
-
-interface Job {
-  /** Jobs with the same work can share a transaction. */
-  work: GroupWork<unknown, unknown>;
-  item: unknown;
-  /** In bytes, roughly; null for what has a transaction to itself. */
-  weight: number | null;
-  isolation: Isolation;
-  resolve(result: unknown): void;
-  reject(error: StorageError): void;
-}
+/** Somebody has been told that nothing was written. The others can have it done anew. */
+class GivenUpError extends Error {}
 
 export class WriteQueue {
   readonly #engine: SqlEngine;
-  #waiting: Job[] = [];
+  #waiting: WriteJob[] = [];
   /** Transactions under way; of them, whether one has to run alone. */
   #running = 0;
   #isAlone = false;
@@ -82,9 +61,10 @@ export class WriteQueue {
 
   /**
    * Runs `work` on this item and on others that wait for the same. Work that refuses an item must do so before it writes
-   * anything of it, and by its result: whatever it throws rolls back the whole group. `weight` is in bytes, roughly.
-   * @throws {StorageBusyError} when there is no room for its weight; the work was not begun.
-   * @throws {StorageError}
+   * anything of it, and by its result: whatever it throws rolls back the whole group. `weight` is in bytes, roughly. This
+   * is settled within LIMIT, whatever the database does.
+   * @throws {StorageBusyError} when there is no room for its weight, or it was not done in time; nothing was written.
+   * @throws {StorageError} of unknown outcome when the COMMIT takes too long.
    */
   share<Item, Result>(work: GroupWork<Item, Result>, item: Item, weight: number): Promise<Result> {
     if (this.#weight > 0 && this.#weight + weight > MAX_WEIGHT) return Promise.reject(new StorageBusyError());
@@ -112,16 +92,24 @@ export class WriteQueue {
     isolation: Isolation,
   ): Promise<Result> {
     if (this.#closed) return Promise.reject(new StorageError("The database is closed."));
-    return new Promise((resolve, reject) => {
-      const job = { work, item, weight, isolation, resolve, reject } as Job;
-      if (weight === null && isolation === "read committed" && this.#engine.writers > 1) {
-        this.#background = this.#background.then(() => this.#runGroup([job]));
-        return;
-      }
+    const options = { work: work as GroupWork<unknown, unknown>, item, weight, isolation };
+    const job = new WriteJob(options, (late) => this.#forget(late));
+    if (weight === null && isolation === "read committed" && this.#engine.writers > 1) {
+      this.#background = this.#background.then(() => this.#runGroup([job]));
+    } else {
       this.#weight += weight ?? 0;
       this.#waiting.push(job);
       this.#wakeUp();
-    });
+    }
+    return job.settled as Promise<Result>;
+  }
+
+  /** What is under way goes on, and is looked at before its COMMIT. */
+  #forget(job: WriteJob): void {
+    const place = this.#waiting.indexOf(job);
+    if (place < 0) return;
+    this.#waiting.splice(place, 1);
+    this.#weight -= job.options.weight ?? 0;
   }
 
   /** In another turn: the rest of this one's requests can join, and other work has its own between two groups. */
@@ -136,7 +124,7 @@ export class WriteQueue {
 
   #begin(): void {
     while (this.#waiting.length > 0 && !this.#isAlone && this.#running < this.#engine.writers) {
-      const isAlone = this.#waiting[0]?.weight === null;
+      const isAlone = this.#waiting[0]?.options.weight === null;
       if (isAlone && this.#running > 0) return;
       this.#isAlone = isAlone;
       this.#running++;
@@ -144,72 +132,85 @@ export class WriteQueue {
     }
   }
 
-  async #finish(group: readonly Job[]): Promise<void> {
+  async #finish(group: readonly WriteJob[]): Promise<void> {
     await this.#runGroup(group);
-    for (const job of group) this.#weight -= job.weight ?? 0;
+    for (const { options } of group) this.#weight -= options.weight ?? 0;
     this.#running--;
     this.#isAlone = false;
     if (this.#waiting.length > 0) this.#wakeUp();
     else if (this.#running === 0) for (const resolve of this.#idle) resolve();
   }
 
-  #takeGroup(): Job[] {
-    const work = this.#waiting[0]?.work;
+  #takeGroup(): WriteJob[] {
+    const work = this.#waiting[0]?.options.work;
     let weight = 0;
     let size = 0;
-    for (const job of this.#waiting) {
-      weight += job.weight ?? GROUP_WEIGHT;
-      if (size > 0 && (weight > GROUP_WEIGHT || job.work !== work)) break;
+    for (const { options } of this.#waiting) {
+      weight += options.weight ?? GROUP_WEIGHT;
+      if (size > 0 && (weight > GROUP_WEIGHT || options.work !== work)) break;
       size++;
     }
     return this.#waiting.splice(0, size);
   }
 
   /** Settles every job of the group. */
-  async #runGroup(group: readonly Job[]): Promise<void> {
-    const begun = performance.now();
-    for (let attempt = 1; ; attempt++) {
+  async #runGroup(jobs: readonly WriteJob[]): Promise<void> {
+    const deadline = deadlineOf(jobs);
+    let conflicts = 0;
+    for (let count = 1; ; count++) {
+      const group = jobs.filter(({ isSettled }) => !isSettled);
       const failure = await this.#attempt(group);
       if (failure === null) return;
       const { error, retry } = failure;
-      if (retry === null) {
-        rejectAll(group, error);
-        return;
-      }
-      const isOver = performance.now() - begun > PATIENCE;
-      if (isOver || attempt >= ATTEMPTS[retry]) {
+      if (retry === "given up") continue;
+      if (retry === "conflict") conflicts++;
+      const isOver = performance.now() > deadline;
+      if (retry === null || isOver || conflicts === CONFLICTS) {
         // What one of them runs into need not be in the way of the others.
         if (retry === "conflict" && group.length > 1 && !isOver) for (const job of group) await this.#runGroup([job]);
-        else rejectAll(group, error);
+        else for (const job of group) job.reject(isOver && retry !== null ? tooLate(error) : error);
         return;
       }
-      await sleep(Math.min(PAUSE * 2 ** (attempt - 1), MAX_PAUSE) * Math.random());
+      await pause(count);
     }
   }
 
   /** Null when it is done, and every job has its result. */
-  async #attempt(group: readonly Job[]): Promise<{ error: StorageError; retry: Retry | null } | null> {
+  async #attempt(
+    group: readonly WriteJob[],
+  ): Promise<{ error: StorageError; retry: Retry | "given up" | null } | null> {
     const [first] = group;
     if (first === undefined) return null;
+    const { work, isolation } = first.options;
     let committing = false;
     try {
-      const results = await this.#engine.transaction(first.isolation).execute(async (transaction) => {
-        const done = await first.work(
+      const results = await this.#engine.transaction(isolation).execute(async (transaction) => {
+        const done = await work(
           transaction,
-          group.map(({ item }) => item),
+          group.map(({ options }) => options.item),
         );
+        if (group.some(({ isSettled }) => isSettled)) throw new GivenUpError();
+        for (const job of group) job.isCommitting = true;
         committing = true;
         return done;
       });
       for (const [index, job] of group.entries()) job.resolve(results[index]);
       return null;
     } catch (error) {
-      const retry = this.#engine.retryOf(error, committing);
+      for (const job of group) job.isCommitting = false;
+      const retry = error instanceof GivenUpError ? "given up" : this.#engine.retryOf(error, committing);
       return { error: this.#engine.toStorageError(error, committing), retry };
     }
   }
 }
 
-function rejectAll(group: readonly Job[], error: StorageError): void {
-  for (const job of group) job.reject(error);
+/** What comes in the way of a write for as long as that need not be a fault, whatever the database calls it. */
+function tooLate(error: StorageError): StorageError {
+  return new StorageBusyError("The database is busy or away. Nothing was written. Try again.", { cause: error.cause });
+}
+
+/** After which no further attempt begins, by the process's own clock. */
+function deadlineOf(jobs: readonly WriteJob[]): number {
+  if (jobs.some(({ options }) => options.weight === null)) return performance.now() + PATIENCE_ALONE;
+  return Math.min(...jobs.map(({ acceptedAt }) => acceptedAt)) + PATIENCE;
 }

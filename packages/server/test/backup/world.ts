@@ -17,6 +17,7 @@ import { openRestoreDirectory } from "../../src/data-directory.js";
 import { KeyProviders } from "../../src/envelope/key-providers.js";
 import type { KeyProvider } from "../../src/envelope/key-provider.js";
 import type { Database } from "../../src/storage/database.js";
+import type { Snapshot } from "../../src/storage/snapshot.js";
 import { openSqliteSnapshot } from "../../src/storage/sqlite.js";
 import { openWorld as openEnvelope, refTo, writeOf, type World } from "../envelope/world.js";
 import { newToken } from "../storage/world.js";
@@ -123,10 +124,17 @@ export async function contentsOf(source: RecordSource): Promise<string[]> {
 
 /** The same of a database, its other tables included. */
 export async function databaseContents(file: string): Promise<string[]> {
-  const snapshot = await openSqliteSnapshot(file);
+  return await snapshotContents(await openSqliteSnapshot(file));
+}
+
+/** The same of a snapshot, which it closes; `more`: tables that a backup leaves out. */
+export async function snapshotContents(
+  snapshot: Snapshot,
+  more: readonly ("retired_master_keys" | "reencryptions")[] = [],
+): Promise<string[]> {
   try {
     const contents = await contentsOf(await snapshotSource(snapshot));
-    for (const table of ["projects", "stores", "secret_checks", "tokens", "grants", "settings"] as const) {
+    for (const table of ["projects", "stores", "secret_checks", "tokens", "grants", "settings", ...more] as const) {
       for await (const row of snapshot.rows(table)) contents.push(`${table} ${JSON.stringify(row)}`);
     }
     return contents;

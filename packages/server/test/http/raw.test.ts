@@ -174,6 +174,19 @@ describe("bodies", () => {
     }
   });
 
+  test("what Node would refuse without a word is refused uniformly", async () => {
+    for (const text of [
+      "GET /livez HTTP/1.1\r\n\r\n",
+      request("GET /livez", "Expect: 200-ok"),
+      request(`PUT ${randomRecordPath()}`, AUTHORIZATION, "Expect: the-worst", "Content-Length: 5"),
+    ]) {
+      const answer = await exchange(text);
+      expect([text, statusOf(answer), errorOf(answer).code]).toEqual([text, 400, "invalid_request"]);
+      expect(answer).toContain(`tacenda-request-id: ${errorOf(answer).requestId}`);
+      expect(answer.toLowerCase()).toContain("cache-control: no-store");
+    }
+  });
+
   test("without a token none is read", async () => {
     const line = `PUT ${randomRecordPath()}`;
     const answer = await exchange(request(line, `Content-Type: ${RECORD_MEDIA_TYPE}`, "Content-Length: 1000000"));

@@ -5,6 +5,7 @@ import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import type { Database } from "../../src/storage/database.js";
 import { bytes, createStore, newStore, newToken, wrappedKey, type TestDatabase } from "./world.js";
 
+const UNBOUNDED = { maxStores: null, maxTokens: null, maxBytes: null };
 const MAX = Number.MAX_SAFE_INTEGER;
 
 export function directoryContract(create: () => Promise<TestDatabase>): void {
@@ -26,8 +27,8 @@ export function directoryContract(create: () => Promise<TestDatabase>): void {
       expect(await directory.createProject({ id: "a", createdAt: 2 })).toBe("created");
       expect(await directory.createProject({ id: "a", createdAt: 3 })).toBe("exists");
       expect(await directory.listProjects()).toEqual([
-        { id: "a", createdAt: 2 },
-        { id: "b", createdAt: MAX },
+        { id: "a", createdAt: 2, ...UNBOUNDED },
+        { id: "b", createdAt: MAX, ...UNBOUNDED },
       ]);
       expect([await directory.hasProject("a"), await directory.hasProject("c")]).toEqual([true, false]);
     });
@@ -113,7 +114,7 @@ export function directoryContract(create: () => Promise<TestDatabase>): void {
       expect([await directory.findToken("a"), await directory.findToken("b")]).toEqual([null, null]);
       expect(await directory.createProject({ id: "p", createdAt: 1 })).toBe("retired");
       expect(await directory.createStore("p", newStore("t"), [])).toBe("no_project");
-      expect(await directory.createToken(newToken("d"))).toBe(false);
+      expect(await directory.createToken(newToken("d"))).toBe("gone");
       expect(await db.keys.wrappedKeys("q", "s")).toHaveLength(2);
       expect((await directory.findToken("c"))?.grants).toHaveLength(1);
       await db.close();
@@ -136,20 +137,45 @@ export function directoryContract(create: () => Promise<TestDatabase>): void {
           { stores: ["*"], permissions: ["manage"] },
         ],
       });
-      expect(await db.directory.createToken(token)).toBe(true);
-      expect(await db.directory.findToken("a")).toStrictEqual(token);
+      expect(await db.directory.createToken(token)).toBe("created");
+      expect(await db.directory.findToken("a")).toStrictEqual({ ...token, lastUsedAt: null });
       expect(await db.directory.findToken("b")).toBeNull();
-      expect(await db.directory.createToken(newToken("b", { project: "nothing" }))).toBe(false);
+      expect(await db.directory.createToken(newToken("b", { project: "nothing" }))).toBe("gone");
     });
 
     test("are listed per project", async () => {
       const tokens = [newToken("a"), newToken("c", { createdAt: 20 }), newToken("b", { createdAt: 30, grants: [] })];
       for (const token of [...tokens].reverse()) await db.directory.createToken(token);
       await db.directory.createToken(newToken("x", { project: "q" }));
-      expect(await db.directory.listTokens("p")).toStrictEqual(tokens);
+      expect(await db.directory.listTokens("p")).toStrictEqual(tokens.map((token) => ({ ...token, lastUsedAt: null })));
       expect(await db.directory.listTokens("r")).toBeNull();
       await db.directory.deleteToken("q", "x");
       expect(await db.directory.listTokens("q")).toEqual([]);
+    });
+
+    test("have a last use, the latest that anybody noted, and one that is gone has none", async () => {
+      const { directory } = db;
+      for (const id of ["a", "b", "c"]) await directory.createToken(newToken(id));
+      const lastUses = async () =>
+        Object.fromEntries(((await directory.listTokens("p")) ?? []).map(({ id, lastUsedAt }) => [id, lastUsedAt]));
+      await directory.noteTokenUses([]);
+      expect(await lastUses()).toEqual({ a: null, b: null, c: null });
+      await Promise.all([
+        directory.noteTokenUses([
+          { id: "b", at: 2 },
+          { id: "a", at: MAX },
+        ]),
+        directory.noteTokenUses([
+          { id: "a", at: 1 },
+          { id: "b", at: 3 },
+          { id: "gone", at: 5 },
+        ]),
+        directory.deleteToken("p", "c"),
+        directory.noteTokenUses([{ id: "c", at: 4 }]),
+      ]);
+      expect(await lastUses()).toEqual({ a: MAX, b: 3 });
+      expect((await directory.findToken("b"))?.lastUsedAt).toBe(3);
+      expect(await directory.findToken("gone")).toBeNull();
     });
 
     test("die with the token that minted them, however far up, and nothing else does", async () => {
@@ -173,8 +199,8 @@ export function directoryContract(create: () => Promise<TestDatabase>): void {
         db.directory.deleteToken("p", "a"),
         db.directory.createToken(newToken("b", { mintedBy: "a" })),
       ]);
-      expect(minted).toBe(false);
-      expect(await db.directory.createToken(newToken("c", { mintedBy: "x" }))).toBe(false);
+      expect(minted).toBe("gone");
+      expect(await db.directory.createToken(newToken("c", { mintedBy: "x" }))).toBe("gone");
       expect(await db.directory.listTokens("p")).toEqual([]);
     });
   });
@@ -194,6 +220,19 @@ export function directoryContract(create: () => Promise<TestDatabase>): void {
     expect(await db.directory.replaceSetting("c", null, "4")).toBe(true);
     const kept = await Promise.all(["a", "b", "c"].map((name) => db.directory.getSetting(name)));
     expect(kept).toEqual(["3", "2", "4"]);
+  });
+
+  test("a setting is replaced only by who knows what it is, and by one of several at once", async () => {
+    const { directory } = db;
+    expect(await directory.replaceSetting("a", "0", "1")).toBe(false);
+    expect(await directory.replaceSetting("a", null, "1")).toBe(true);
+    expect(await directory.replaceSetting("a", null, "2")).toBe(false);
+    const results = await Promise.all(
+      ["3", "4", "5"].map(async (value) => ({ value, won: await directory.replaceSetting("a", "1", value) })),
+    );
+    const winners = results.filter(({ won }) => won);
+    expect(winners).toHaveLength(1);
+    expect(await directory.getSetting("a")).toBe(winners[0]?.value);
   });
 
   describe("secret checks", () => {

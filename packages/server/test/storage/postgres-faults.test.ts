@@ -1,7 +1,5 @@
 /** PostgreSQL that fails: connections cut at any moment, locks and statements that take too long, wrong URLs. Nothing is lost. */
 
-import { once } from "node:events";
-import { connect, createServer, type AddressInfo } from "node:net";
 import { inspect } from "node:util";
 
 import { describe, expect, onTestFinished, test } from "vitest";
@@ -11,6 +9,7 @@ import type { Database } from "../../src/storage/database.js";
 import { openPostgres } from "../../src/storage/postgres.js";
 import { StorageBusyError, StorageError, type RecordRef } from "../../src/storage/record-store.js";
 import { postgresWorld } from "./postgres-world.js";
+import { cuttingWay, openWay } from "./ways.js";
 import { bytes, currentOf, keptOf, newRef, write } from "./world.js";
 
 const { cluster, create, drop, openTogether } = await postgresWorld();
@@ -116,37 +115,6 @@ describe.runIf(cluster !== null)("connections that are cut", () => {
 });
 
 describe.runIf(cluster !== null)("a network that cuts a connection", () => {
-  /** A way to the database that from `begin` on ends, once, with a packet in which the client says `word`: before or after it. */
-  async function cuttingWay(
-    url: string,
-    word: string,
-    when: "before" | "after",
-  ): Promise<{ url: string; cuts: () => number | null; begin: () => void }> {
-    const target = new URL(url);
-    let cuts: number | null = null;
-    const way = createServer((client) => {
-      const server = connect(Number(target.port), target.hostname);
-      for (const socket of [client, server]) socket.on("error", () => undefined);
-      server.on("data", (data) => client.write(data)).on("close", () => client.destroy());
-      client.on("close", () => server.destroy());
-      client.on("data", (data) => {
-        const isIt = cuts === 0 && data.includes(word);
-        if (isIt) cuts = 1;
-        if (!isIt || when === "after") server.write(data);
-        // The server does as it was told, and nobody hears of it.
-        if (isIt && when === "after") client.destroy();
-        if (isIt && when === "before") server.destroy();
-      });
-    }).listen(0, "127.0.0.1");
-    await once(way, "listening");
-    onTestFinished(() => void way.close());
-    return {
-      url: url.replace(target.host, `127.0.0.1:${(way.address() as AddressInfo).port}`),
-      cuts: () => cuts,
-      begin: () => (cuts = 0),
-    };
-  }
-
   test.each([
     ["at COMMIT, which arrives, leaves the outcome unknown", "commit\0", "after"],
     ["at COMMIT, which does not arrive, leaves the outcome unknown", "commit\0", "before"],
@@ -181,6 +149,59 @@ describe.runIf(cluster !== null)("a network that cuts a connection", () => {
     expect((await currentOf(db, ref))?.version).toBe(1);
     await db.close();
     await drop(url);
+  });
+});
+
+describe.runIf(cluster !== null)("several hosts", () => {
+  /** The same database on two ways to it, and a storage that has the first from the beginning. */
+  async function openOnTwoWays() {
+    const url = await create();
+    const ways = [await openWay(url), await openWay(url)] as const;
+    const db = await openPostgres(
+      `${url.replace(new URL(url).host, ways.map(({ place }) => place).join())}?connect_timeout=1`,
+    );
+    onTestFinished(async () => {
+      await db.close();
+      await drop(url);
+    });
+    const reads = () => Promise.all(Array.from({ length: 8 }, () => db.records.read([newRef()])));
+    await reads();
+    return { db, ways, reads };
+  }
+
+  test("when the first is gone and another is found, nothing goes to the first any more, though it comes back", async () => {
+    const { db, ways, reads } = await openOnTwoWays();
+    const [first, second] = ways;
+    expect(first.open()).toBeGreaterThan(4);
+    expect(second.open()).toBe(0);
+    // One connection is lost, and the others live on: the first may not know that it was replaced.
+    first.refuse();
+    first.cutOne();
+    for (let count = 0; count < 4; count++) await db.records.commit([write(newRef(), 1)]);
+    await reads();
+    expect(second.open()).toBeGreaterThan(0);
+    await expect.poll(() => first.open()).toBe(0);
+    first.accept();
+    second.cutOne();
+    await reads();
+    expect(first.open()).toBe(0);
+  });
+
+  test("one that is connected to and says nothing is left for the next", async () => {
+    const { db, ways } = await openOnTwoWays();
+    const [first, second] = ways;
+    first.freeze();
+    first.cutAll();
+    expect(await db.records.commit([write(newRef(), 1)])).toEqual({ applied: true });
+    expect(second.open()).toBeGreaterThan(0);
+  });
+
+  test("a storage that holds connections over which nothing comes any more is closed all the same", async () => {
+    const { db, ways } = await openOnTwoWays();
+    ways[0].freeze();
+    const unanswered = db.records.commit([write(newRef(), 1)]).catch((error: unknown) => error);
+    await db.close();
+    expect(await unanswered).toBeInstanceOf(StorageError);
   });
 });
 

@@ -118,7 +118,9 @@ export async function lockKeyring(file: string): Promise<{ release(): void } | n
   try {
     return tryLockFile(`${await realpath(file)}.lock`);
   } catch (error) {
-    throw new KeyringError(`Cannot lock the keyring ${file}: its folder must be writable.`, { cause: error });
+    throw new KeyringError(`Cannot lock the keyring ${file}: its folder must be writable, and its disk not full.`, {
+      cause: error,
+    });
   }
 }
 
