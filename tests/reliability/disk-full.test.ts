@@ -61,7 +61,7 @@ function needed<T>(disk: T | null): T {
 const probe = await openSmallDisk(1_048_576);
 await probe?.remove();
 
-describe("a full disk", { timeout: 60_000 + ROUNDS * 30_000 }, () => {
+describe("a full disk", { timeout: 120_000 + ROUNDS * 30_000 }, () => {
   test("can be had on this machine", (context) => {
     if (probe === null && process.env.CI === undefined) context.skip("no tmpfs can be mounted: run as root to check");
     expect(probe, "where CI is set it must be possible to mount a tmpfs").not.toBeNull();

@@ -185,14 +185,16 @@ class FullTrial {
   /** While the database is away or comes back, a read gives what is there, or an error that says so. */
   async #readOrBeTold(): Promise<void> {
     const store = this.#open();
-    for (const [key, { acknowledged, maybe }] of this.#expected) {
-      await this.#attempt(`reading ${key}`, async () => {
+    // All at once: each may take the seconds for which the server waits for its database.
+    const reads = [...this.#expected].map(([key, { acknowledged, maybe }]) =>
+      this.#attempt(`reading ${key}`, async () => {
         const value = await store.getValue(key);
         if (value !== acknowledged && !(value !== null && maybe.has(value))) {
           this.outcome.losses.push(`${key} reads otherwise`);
         }
-      });
-    }
+      }),
+    );
+    await Promise.all(reads);
   }
 
   async #recover(round: number): Promise<void> {

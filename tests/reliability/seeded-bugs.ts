@@ -55,10 +55,9 @@ export const GRACE_WITHOUT_END: Edit = { find: "age <= this.#ttl + this.#grace;"
 
 /** A write for which there is no room is acknowledged all the same. */
 export const FULL_DISK_SWALLOWED: Edit = {
-  find: "for (const job of group) job.reject(error);",
+  find: "job.reject(isOver && retry !== null ? tooLate2(error) : error);",
   replace:
-    'const isFull = error.name === "StorageFullError";\n' +
-    "  for (const job of group) isFull ? job.resolve({ applied: true }) : job.reject(error);",
+    'error.name === "StorageFullError" ? job.resolve({ applied: true }) : job.reject(isOver && retry !== null ? tooLate2(error) : error);',
 };
 
 /** PostgreSQL answers a COMMIT before its log is on the disk. The settings are read back, and so is this one. */
