@@ -52,7 +52,7 @@ const LINES: Readonly<Record<Operation, readonly Line[]>> = {
     ...KEYRING,
     [
       "the master key is rotated",
-      after("const masterVersion2 = await this.#masterKeysOf(provider).rotate().catch(rethrow);"),
+      after("const masterVersion2 = await providers.rotate(provider).catch(rethrow);"),
     ],
     ...REWRAP,
   ],
