@@ -17,6 +17,10 @@ export interface Plan {
   shuffled: boolean;
   /** Undefined: below the temporary folder, and not for longer than the run. */
   folder: string | undefined;
+  /** Whether the database is left where it is. Else it is read once, so that it is in memory as far as there is room. */
+  cold: boolean;
+  /** PostgreSQL's setting, for instance 10GB. Undefined: a quarter of the memory. */
+  sharedBuffers: string | undefined;
 }
 
 /** One line of the table. */

@@ -25,17 +25,20 @@ export function readOptions(args: readonly string[], rows: readonly string[]): O
       database: { type: "string", multiple: true },
       shuffled: { type: "boolean", default: false },
       folder: { type: "string" },
+      cold: { type: "boolean", default: false },
+      "shared-buffers": { type: "string" },
     },
   });
   const only = values.only?.flatMap((list) => list.toUpperCase().split(",")) ?? [...rows];
   const unknown = only.filter((row) => !rows.includes(row));
   if (unknown.length > 0) throw new Error(`There is no row ${unknown.join(", ")}. Choose from ${rows.join(", ")}.`);
   return {
-    ...{ json: values.json, quick: values.quick, shuffled: values.shuffled, only },
+    ...{ json: values.json, quick: values.quick, cold: values.cold, shuffled: values.shuffled, only },
     rounds: readNumber("--rounds", values.rounds, 99_999),
     records: readNumber("--records", values.records, MAX_RECORDS),
     databases: readDatabases(values.database),
     folder: values.folder === undefined ? undefined : resolve(values.folder),
+    sharedBuffers: values["shared-buffers"],
   };
 }
 

@@ -18,6 +18,9 @@ const LONG = {
   // More than there are: all of them.
   TACENDA_FLIPS: "1000000",
   TACENDA_KEY_FLIPS: "150",
+  TACENDA_TAKEOVERS: "long",
+  TACENDA_OVERLOAD_SECONDS: "60",
+  TACENDA_SOAK_MINUTES: "30",
 };
 
 mkdirSync("node_modules/.cache", { recursive: true });

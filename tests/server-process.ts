@@ -6,7 +6,7 @@ import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 
-import { expect, onTestFinished } from "vitest";
+import { onTestFinished } from "vitest";
 
 import { startCluster } from "./postgres.ts";
 
@@ -38,6 +38,8 @@ export interface ServerProcess {
   end(signal: "SIGTERM" | "SIGKILL"): Promise<void>;
   /** Resolves when the process has ended by itself, with the signal that did it or null. */
   ended: Promise<NodeJS.Signals | null>;
+  /** Null until it has ended, and when a signal did it. */
+  exitCode(): number | null;
 }
 
 /** A fresh folder, removed when the test ends. */
@@ -75,14 +77,15 @@ export async function spawnServer(options: ProcessOptions): Promise<ServerProces
   child.stderr.setEncoding("utf8").on("data", (part: string) => (text += part));
   const listening = await listeningLine(child, () => text, closed);
   return {
+    pid: child.pid ?? 0,
     ...listening,
-    pid: child.pid ?? expect.unreachable(),
     output: () => text,
     async end(signal) {
       child.kill(signal);
       await closed;
     },
     ended: closed.then(() => child.signalCode),
+    exitCode: () => child.exitCode,
   };
 }
 

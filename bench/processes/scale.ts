@@ -1,7 +1,8 @@
 /** A server in a process of its own, on a database that stays when it ends: SQLite in `dataDir`, or what the URL names. */
 
-import { statSync } from "node:fs";
+import { createReadStream, statSync } from "node:fs";
 import { join } from "node:path";
+import { finished } from "node:stream/promises";
 
 import { DEFAULT_PROJECT } from "@tacenda/protocol";
 import { TacendaAdmin } from "@tacenda/sdk/admin";
@@ -27,6 +28,8 @@ export interface ScaleHandlers extends ServerHandlers {
   start(place: ScalePlace): Promise<number>;
   /** Makes the store and writes records into it. */
   fill(payload: { seed: string; records: number; shuffled: boolean }): Promise<void>;
+  /** Reads the whole database once, so that it is in memory as far as there is room. */
+  warm(payload: null): Promise<void>;
   /** Bytes of the database on the disk. */
   size(payload: null): Promise<number>;
   /** Bytes of memory that the process has of its own. */
@@ -66,17 +69,25 @@ const handlers: ScaleHandlers = {
   async fill({ seed, records, shuffled }) {
     await administrator().stores.create(STORE);
     const rows = sealedRows(await openStore(server.keys), { seed, count: records, shuffled });
-    if (place.databaseUrl === null) writeRows(join(place.dataDir, "tacenda.db"), DEFAULT_PROJECT, rows);
+    if (place.databaseUrl === null) writeRows(sqliteFile(), DEFAULT_PROJECT, rows);
     else await writePostgresRows(place.databaseUrl, DEFAULT_PROJECT, rows);
   },
 
+  async warm() {
+    if (place.databaseUrl === null) {
+      await finished(createReadStream(sqliteFile(), { highWaterMark: 1_048_576 }).resume());
+      return;
+    }
+    await query("create extension if not exists pg_prewarm");
+    // What every request reads comes last, and stays when there is no room for all.
+    for (const relation of ["record_versions", "records", "record_versions_key", "records_key"]) {
+      await query(`select pg_prewarm('${relation}')`);
+    }
+  },
+
   async size() {
-    if (place.databaseUrl === null) return statSync(join(place.dataDir, "tacenda.db")).size;
-    const client = new pg.Client({ connectionString: place.databaseUrl });
-    await client.connect();
-    const { rows } = await client.query<{ size: string }>("select pg_database_size(current_database()) as size");
-    await client.end();
-    return Number(rows[0]?.size);
+    if (place.databaseUrl === null) return statSync(sqliteFile()).size;
+    return await query("select pg_database_size(current_database()) as number");
   },
 
   memory: () => Promise.resolve(process.memoryUsage.rss()),
@@ -86,4 +97,20 @@ answerParent(handlers, () => server.close());
 
 function administrator(): TacendaAdmin {
   return new TacendaAdmin({ url: server.url, token: ROOT_TOKEN });
+}
+
+function sqliteFile(): string {
+  return join(place.dataDir, "tacenda.db");
+}
+
+/** The number that the statement gives, if any. */
+async function query(text: string): Promise<number> {
+  const client = new pg.Client({ connectionString: place.databaseUrl ?? "" });
+  await client.connect();
+  try {
+    const { rows } = await client.query<{ number: string }>(text);
+    return Number(rows[0]?.number);
+  } finally {
+    await client.end();
+  }
 }

@@ -2,7 +2,7 @@
 
 import { existsSync } from "node:fs";
 import { chmod, mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { tmpdir, totalmem } from "node:os";
 import { join } from "node:path";
 
 import { startCluster, type Cluster } from "../../tests/postgres.ts";
@@ -20,8 +20,11 @@ const CONNECTIONS = 64;
 const TURNS = 8;
 const SEED = "the seed of P9";
 
-/** For a machine that the database shares with nobody; what is not named is PostgreSQL's own default. */
-const POSTGRES_SETTINGS = ["shared_buffers=2GB", "max_wal_size=8GB", "checkpoint_timeout=15min"];
+/** What is not named is PostgreSQL's own default. Its manual advises a quarter of the memory for the first. */
+const postgresSettings = (sharedBuffers = `${Math.floor(totalmem() / 4 / 2 ** 20)}MB`) => [
+  `shared_buffers=${sharedBuffers}`,
+  ...["max_wal_size=8GB", "checkpoint_timeout=15min"],
+];
 
 type ScaleDatabase = Plan["databases"][number];
 
@@ -52,7 +55,7 @@ async function measure(database: ScaleDatabase, plan: Plan): Promise<RowResult> 
   let cluster: Cluster | undefined;
   try {
     if (database === "PostgreSQL") {
-      const settings = POSTGRES_SETTINGS;
+      const settings = postgresSettings(plan.sharedBuffers);
       cluster = await startCluster({ settings, ...(plan.folder !== undefined && { folder: join(folder, "cluster") }) });
     }
     const prepare = async (records: number) => {
@@ -61,7 +64,7 @@ async function measure(database: ScaleDatabase, plan: Plan): Promise<RowResult> 
       return contender;
     };
     const contenders = { few: await prepare(few), many: await prepare(many) };
-    process.stderr.write("  the records are written\n");
+    if (!plan.cold) for (const { server } of [contenders.many, contenders.few]) await server.ask("warm", null);
     const seconds = plan.quick ? 0.3 : 1;
     const samples: Pair<Sample[]> = { few: [], many: [] };
     const rounds = roundsOf(plan, 12, 2);

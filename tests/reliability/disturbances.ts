@@ -11,8 +11,9 @@ import { endSessions, killBackend, restart } from "./postmaster.ts";
 const LONGEST_ABSENCE = 400;
 /** For which COMMITs are cut, and for which a network is silent. */
 const LONGEST_DISTURBANCE = 700;
-/** Of 50 ms each, for something to be disturbed. */
-const MOST_WAITS = 200;
+/** COMMITs, connections or messages that each of them meets; and how often to wait for that, 50 ms each time. */
+const FEWEST_HITS = 5;
+const MOST_WAITS = 400;
 /** After which a server itself gives up a connection on which no answer comes, and a little more. */
 const WHOLE_SILENCE = 23_000;
 
@@ -32,7 +33,7 @@ const restarting = (name: string, signal: Parameters<typeof restart>[1]): Distur
   run: (deployment) => restart(databaseOf(deployment).cluster, signal, randomInt(LONGEST_ABSENCE)),
 });
 
-/** `begin` is at work for a while, and until it has met something that it could disturb. @throws {Error} when that does not come. */
+/** `begin` is at work for a while, and until it has disturbed a little. @throws {Error} when it meets nothing. */
 const onLinks = (
   name: string,
   begin: (links: readonly DatabaseLink[]) => () => void,
@@ -45,8 +46,8 @@ const onLinks = (
     const before = hits();
     const end = begin(links);
     await wait();
-    for (let waits = 0; hits() === before; waits++) {
-      if (waits === MOST_WAITS) throw new Error(`There was nothing to disturb: ${name}.`);
+    for (let waits = 0; hits() < before + FEWEST_HITS; waits++) {
+      if (waits === MOST_WAITS) throw new Error(`There was too little to disturb: ${name}.`);
       await sleep(50);
     }
     end();

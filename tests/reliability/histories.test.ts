@@ -70,10 +70,10 @@ describe("what sixteen clients are told", () => {
   const refused = { bug: "an unknown outcome called a refusal", edits: [UNKNOWN_IS_REFUSED] };
   test.each([...cases, { ...refused, ...ON_POSTGRES, disturbances: COMMIT_CUTS }])(
     "on $database this suite catches $bug",
-    { timeout: 240_000 },
+    { timeout: 400_000 },
     async ({ bug, edits, ...game }) => {
       const bin = await seedServer(await freshFolder(), edits);
-      const { losses, violations } = await play({ bin, ...game, by: "HTTP", histories: 40, untilFault: true });
+      const { losses, violations } = await play({ bin, ...game, by: "HTTP", histories: 100, untilFault: true });
       const caught = losses.length + violations.length > 0;
       const subject = { id: "R7", test: describeGame({ ...game, by: "HTTP" }), database: game.database } as const;
       reportBug({ ...subject, bug, caught });

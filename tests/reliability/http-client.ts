@@ -33,7 +33,11 @@ const IMPATIENCE = 20;
 const SHARE_OF_IMPATIENT = 0.02;
 /** How often a write is sent at most, and of those that were not carried out or may not have been, how many are sent again. */
 const MOST_ATTEMPTS = 4;
-const SHARE_SENT_AGAIN = 0.7;
+const SHARE_SENT_AGAIN = 0.5;
+
+/** After these a write may have happened, and after this one it has not: spec/http.md § Errors. */
+const DOUBTFUL: readonly number[] = [500, 504];
+const REFUSED = 503;
 
 interface SentRequest {
   method?: "PUT";
@@ -74,7 +78,7 @@ export class HttpClient implements HistoryClient {
       known !== undefined && known > 0 && Math.random() < 0.3 ? { "if-none-match": versionTag(known) } : {};
     const begin = tick();
     const answer = await this.#send(history, { headers });
-    if (typeof answer === "string" || answer.status === 500 || answer.status === 503) return false;
+    if (typeof answer === "string" || answer.status === REFUSED || DOUBTFUL.includes(answer.status)) return false;
     const version = parseVersionTag(answer.headers.get("etag") ?? "") ?? 0;
     if (answer.status === 200) this.#see(history, begin, version, answer.body);
     else if (answer.status === 304) history.note(begin, { kind: "read", seen: { version } });
@@ -104,9 +108,8 @@ export class HttpClient implements HistoryClient {
     for (let attempt = 1; attempt <= MOST_ATTEMPTS; attempt++) {
       const answer = await this.#send(history, { method: "PUT", headers, body });
       if (typeof answer !== "string" && this.#settle(history, begin, over, content, answer)) return;
-      if (answer === "unknown" || (typeof answer !== "string" && answer.status === 500)) isDoubtful = true;
-      // Of 503 the specification says that nothing was written.
-      else if (typeof answer !== "string" && answer.status !== 503) {
+      if (answer === "unknown" || (typeof answer !== "string" && DOUBTFUL.includes(answer.status))) isDoubtful = true;
+      else if (typeof answer !== "string" && answer.status !== REFUSED) {
         history.accuse(`a write was answered ${answer.status}`);
       }
       if (Math.random() > SHARE_SENT_AGAIN) break;

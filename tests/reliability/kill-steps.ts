@@ -20,7 +20,7 @@ const after = (text: string): Place => ({ side: "after", text });
 const KEYRING_WRITTEN = "await handle2.writeFile(text);";
 const KEYRING_PLACED = "await place(temporary, file);";
 const ACTIVATED = "await providers.activate(provider);";
-const WRAPS_COMMITTED = after("const replaced = await keys.replaceWraps(changes);");
+const WRAPS_COMMITTED = after("const replaced = await keys.replaceWraps(changes, lease);");
 const WRAP_REPLACED = before("return Number(numUpdatedRows);");
 const RETIRED = "await masterKeys.retire(master.masterVersion);";
 const REINSTATED = "await masterKeys.reinstate(master.masterVersion).catch(rethrow);";

@@ -101,7 +101,7 @@ function rowOf({ database, servers }: Subject) {
 describe(`${ROUNDS} times kill -9 under ${WRITERS} writers`, () => {
   test.each<Subject>([...EACH_DATABASE, { database: "PostgreSQL", servers: 2 }])(
     "of $servers on $database: nothing acknowledged is lost, and nothing is torn",
-    { timeout: 30_000 + ROUNDS * 10_000 },
+    { timeout: 120_000 + ROUNDS * 10_000 },
     async (subject) => {
       const { acknowledged, faults } = await killAndCheck(SERVER_BIN, subject, { rounds: ROUNDS });
       const losses = faults.filter((fault) => fault.includes("lost")).length;

@@ -9,17 +9,32 @@ import type { DatabaseName } from "./databases.ts";
 
 /** The suite's tests, by the numbers of CONTRIBUTING.md § The reliability suite. */
 type TrialId =
-  "R1" | "R3" | "R4" | "R6" | "R7" | "R8" | "R9" | "R10" | "R12" | "R13" | "R15" | "failover" | "soak" | "copy";
+  | "R1"
+  | "R3"
+  | "R4"
+  | "R6"
+  | "R7"
+  | "R8"
+  | "R9"
+  | "R10"
+  | "R12"
+  | "R13"
+  | "R15"
+  | "failover"
+  | "overload"
+  | "soak"
+  | "copy";
 
 interface Subject {
   id: TrialId;
   /** What was done, in a few words. */
-  test: string;
+  test?: string;
   /** Null where the database makes no difference. */
   database: DatabaseName | null;
 }
 
 export interface Trials extends Subject {
+  test: string;
   /** How often, and of what: 200, "rounds". */
   trials: number;
   unit: string;
@@ -35,7 +50,7 @@ export function reportTrials(row: Trials): void {
 }
 
 /** A bug was planted, and whether the test saw it. */
-export function reportBug(row: Omit<Subject, "test"> & { bug: string; caught: boolean }): void {
+export function reportBug(row: Subject & { bug: string; caught: boolean }): void {
   append({ kind: "bug", ...row });
 }
 

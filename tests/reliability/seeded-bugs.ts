@@ -88,8 +88,8 @@ export const RETRY_OF_UNKNOWN_COMMIT: Edit = {
 
 /** A write of unknown outcome is answered 503, which says that nothing was written. */
 export const UNKNOWN_IS_REFUSED: Edit = {
-  find: 'return new HttpError("internal");',
-  replace: 'return new HttpError("overloaded");',
+  find: 'doubt = new HttpError("outcome_unknown", { cause: error });',
+  replace: 'throw new HttpError("overloaded");',
 };
 
 /** The precondition is checked before the transaction, and in it no more; of two writes of a version the later stays. */
@@ -173,3 +173,49 @@ export const BODIES_UNBOUND: Edit = {
 
 /** Nobody looks at the tag of a record's version and attributes. */
 export const STATE_UNVERIFIED: Edit = { find: "if (!isVersion(state.version)) return false;", replace: "return true;" };
+
+/** No bug: what takes servers a minute takes them a second. */
+export const SHORT_TIMES: readonly Edit[] = [
+  { find: "LEASE_MILLISECONDS = 15e3", replace: "LEASE_MILLISECONDS = 3e3" },
+  { find: "RENEW_MILLISECONDS = 5e3", replace: "RENEW_MILLISECONDS = 5e2" },
+  { find: "KEY_MILLISECONDS = 6e4", replace: "KEY_MILLISECONDS = 1e3" },
+  { find: "EXPIRY_MILLISECONDS = 6e4", replace: "EXPIRY_MILLISECONDS = 1e3" },
+  { find: "INTERVAL = 6e4", replace: "INTERVAL = 1e3" },
+  { find: "DESTROYED_ROWS_STAY = 1e4", replace: "DESTROYED_ROWS_STAY = 1e3" },
+];
+
+/** A server believes for ever that the lease is its own, and its commits do not depend on that. The steps are small ones. */
+export const LEASE_NEVER_LOST: readonly Edit[] = [
+  { find: "if (await this.#leases.renewLease(this.ref, LEASE_MILLISECONDS)) {", replace: "if (true) {" },
+  { find: "if (!await holdsLease(transaction, lease)) return null;", replace: "" },
+  { find: "STEP_KEYS = 64", replace: "STEP_KEYS = 2" },
+];
+
+/** Large bodies are read whether there is room for them or not. */
+export const ALL_BODIES_TAKEN: Edit = {
+  find: "await this.#gate.enter(bytes * this.#copies);",
+  replace: "() => void 0;",
+};
+
+/** Large answers are given whatever clients have not yet taken. */
+export const ALL_ANSWERS_HELD: Edit = { find: "this.#answers.tryEnter(body.length);", replace: "() => void 0;" };
+
+/** All requests are worked on at once. */
+export const ALL_REQUESTS_LET_IN: Edit = { find: "await this.#lanes[lane].enter();", replace: "() => void 0;" };
+
+/** The process stands still while another one has the database locked. */
+export const WAITING_IN_SQLITE: Edit = { find: 'writer.pragma("busy_timeout = 0");', replace: "" };
+
+/** Any number of unknown tokens is looked up at once. */
+export const ALL_STRANGERS_LOOKED_UP: Edit = { find: "await this.#strangers.enter();", replace: "null;" };
+
+/** Log lines wait in memory for whoever reads them. */
+export const WHOLE_LOG_KEPT: Edit = { find: "maxLength: MAX_LOG_BYTES", replace: "maxLength: 0" };
+
+/** Something of every request is kept for ever. */
+export const EVERY_REQUEST_KEPT: Edit = {
+  find: "return { started: performance.now(), requestId: randomUUID(), route, method, principal: null };",
+  replace:
+    "(globalThis.kept ??= []).push(Buffer.alloc(50_000, 1));\n" +
+    "  return { started: performance.now(), requestId: randomUUID(), route, method, principal: null };",
+};

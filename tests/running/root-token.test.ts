@@ -8,9 +8,9 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { TacendaError } from "@tacenda/sdk";
 import { TacendaAdmin } from "@tacenda/sdk/admin";
 import BetterSqlite3 from "better-sqlite3";
-import { describe, expect, test } from "vitest";
+import { beforeAll, describe, expect, test } from "vitest";
 
-import { DATABASES, freshPlace, type Place } from "../reliability/databases.ts";
+import { DATABASES, freshPlace, sharedCluster, type Place } from "../reliability/databases.ts";
 import { freshFolder, runCommand, spawnServer } from "../server-process.ts";
 
 const GIVEN = "root-token-of-the-environment-0123456789";
@@ -43,7 +43,12 @@ async function becomes(url: string, token: string, expected: boolean): Promise<n
   return performance.now() - begun;
 }
 
-describe.each(DATABASES)("on %s", (database) => {
+// Outside the time of the first test.
+beforeAll(async () => {
+  await sharedCluster();
+}, 120_000);
+
+describe.each(DATABASES)("on %s", { timeout: 120_000 }, (database) => {
   test("a running server takes the new one and refuses the old, and so does the next start", async () => {
     const place = await freshPlace(database);
     const file = join(place.dataDir, "root-token");

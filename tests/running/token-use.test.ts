@@ -3,9 +3,9 @@
 import { Tacenda, TacendaError, generateSecret } from "@tacenda/sdk";
 import { TacendaAdmin } from "@tacenda/sdk/admin";
 import { startServer, type ServerOptions } from "@tacenda/server";
-import { describe, expect, onTestFinished, test } from "vitest";
+import { beforeAll, describe, expect, onTestFinished, test } from "vitest";
 
-import { DATABASES, freshPlace, type DatabaseName, type Place } from "../reliability/databases.ts";
+import { DATABASES, freshPlace, sharedCluster, type DatabaseName, type Place } from "../reliability/databases.ts";
 
 const ROOT_TOKEN = "root-token-of-the-use-test-0123456789abcdef";
 const DAY = 86_400_000;
@@ -44,7 +44,12 @@ async function becomes<Value>(value: () => Promise<Value>, expected: Value): Pro
   await expect.poll(() => value(), { timeout: 10_000, interval: 25 }).toBe(expected);
 }
 
-describe.each(DATABASES)("on %s", (database) => {
+// Outside the time of the first test.
+beforeAll(async () => {
+  await sharedCluster();
+}, 120_000);
+
+describe.each(DATABASES)("on %s", { timeout: 120_000 }, (database) => {
   test("it is the day, in UTC; null before the first use; and later days come, earlier ones do not", async () => {
     const { clock, minted, use, lastUse } = await open(database);
     expect([minted.lastUsedAt, await lastUse()]).toEqual([null, null]);

@@ -6,6 +6,7 @@ export const ERROR_STATUS = {
   permission_denied: 403,
   record_protected: 403,
   record_inactive: 403,
+  quota_exceeded: 403,
   not_found: 404,
   record_not_found: 404,
   secret_unregistered: 404,

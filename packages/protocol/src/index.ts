@@ -61,10 +61,12 @@ export {
   type MasterKeyInfo,
   type MasterKeyRef,
   type MintedToken,
+  type NewProject,
   type NewStore,
   type NewToken,
   type Permission,
   type Project,
+  type ProjectQuotas,
   type RecordAttributes,
   type ReencryptionInfo,
   type SecretPolicy,
@@ -90,3 +92,10 @@ export {
   splitChecksum,
   tokenId,
 } from "./tokens.js";
+export {
+  PROTOCOL_VERSION,
+  compareProtocolVersions,
+  formatProtocolVersion,
+  parseProtocolVersion,
+  type ProtocolVersion,
+} from "./version.js";

@@ -12,9 +12,23 @@ export interface Grant {
   permissions: Permission[];
 }
 
-export interface Project {
+/** What root bounds of a project; null: it is not bounded. */
+export interface ProjectQuotas {
+  /** Stores, without those that were destroyed. */
+  maxStores: number | null;
+  /** Tokens, expired ones included. */
+  maxTokens: number | null;
+  /** Bytes of all versions that are kept, as they are counted every few minutes. */
+  maxBytes: number | null;
+}
+
+export interface Project extends ProjectQuotas {
   id: string;
   createdAt: number;
+}
+
+export interface NewProject extends Partial<ProjectQuotas> {
+  id: string;
 }
 
 /** `one`: all clients of the store share one secret, checked by the server. `any`: no secret check. */
@@ -230,6 +244,8 @@ export const HEADERS = {
   requestId: "tacenda-request-id",
   /** `off` when the store checks no secrets; absent otherwise. */
   secretCheck: "tacenda-secret-check",
+  /** The version of the interface, with every error. */
+  protocol: "tacenda-protocol",
 } as const;
 
 /** What `Tacenda-Secret-Check` says of a store that checks no secrets. */

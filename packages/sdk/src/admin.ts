@@ -6,10 +6,11 @@ import {
   type Grant,
   type MintedToken,
   type Project,
+  type ProjectQuotas,
   type StoreSettings,
   type TokenInfo,
 } from "@tacenda/protocol";
-import type { NewStore, NewToken, Store } from "@tacenda/protocol";
+import type { NewProject, NewStore, NewToken, Store } from "@tacenda/protocol";
 
 import { JsonApi } from "./http/json-api.js";
 import type { CallOptions } from "./http/record-api.js";
@@ -26,6 +27,7 @@ export type {
   Grant,
   MintedToken,
   Project,
+  ProjectQuotas,
   Store,
   StoreSettings,
   TokenInfo,
@@ -76,9 +78,25 @@ class Projects {
     this.#api = api;
   }
 
-  /** @throws {AlreadyExistsError} @throws {IdRetiredError} when the id belonged to a destroyed project. */
-  async create(id: string, options: CallOptions = {}): Promise<Project> {
-    return await this.#api.send<Project>("POST", "v1/projects", { id: checkId("project", id) }, options);
+  /**
+   * Without quotas but for those given.
+   *
+   * @example
+   * await admin.projects.create("acme", { maxStores: 10, maxTokens: 100, maxBytes: 1_000_000_000 });
+   * @throws {AlreadyExistsError} @throws {IdRetiredError} when the id belonged to a destroyed project.
+   */
+  async create(id: string, options: CallOptions & Partial<ProjectQuotas> = {}): Promise<Project> {
+    const body: NewProject = { id: checkId("project", id), ...quotas(options) };
+    return await this.#api.send<Project>("POST", "v1/projects", body, options);
+  }
+
+  /**
+   * Changes quotas; null takes one away, and those not given stay. A quota below what there is deletes nothing: it refuses what
+   * would be more, with QuotaExceededError. Bytes are counted every few minutes and may be exceeded by what is written meanwhile.
+   * @throws {StoreNotFoundError} when there is no such project.
+   */
+  async update(id: string, changes: Partial<ProjectQuotas>, options: CallOptions = {}): Promise<Project> {
+    return await this.#api.send<Project>("PATCH", `v1/projects/${checkId("project", id)}`, quotas(changes), options);
   }
 
   async list(options: CallOptions = {}): Promise<Project[]> {
@@ -106,7 +124,7 @@ class Stores {
     this.#project = project;
   }
 
-  /** @throws {AlreadyExistsError} @throws {IdRetiredError} when the id belonged to a destroyed store. */
+  /** @throws {AlreadyExistsError} @throws {IdRetiredError} when the id belonged to a destroyed store. @throws {QuotaExceededError} */
   async create(id: string, options: ProjectCallOptions & Partial<StoreSettings> = {}): Promise<Store> {
     const { secrets, maxVersions } = options;
     const body: NewStore = { id: checkId("store", id), ...settings(secrets, maxVersions) };
@@ -165,7 +183,7 @@ class Tokens {
     this.#project = project;
   }
 
-  /** Mints a token. It is in this answer and nowhere else: the server keeps only its digest. */
+  /** Mints a token. It is in this answer and nowhere else: the server keeps only its digest. @throws {QuotaExceededError} */
   async create(name: string, grants: Grant[], options: TokenOptions = {}): Promise<MintedToken> {
     const { expiresAt } = options;
     const body: NewToken = { name, grants, ...(expiresAt && { expiresAt: expiresAt.getTime() }) };
@@ -189,6 +207,14 @@ class Tokens {
   #path(options: ProjectCallOptions): string {
     return `v1/projects/${checkId("project", options.project ?? this.#project)}/tokens`;
   }
+}
+
+function quotas({ maxStores, maxTokens, maxBytes }: Partial<ProjectQuotas>): Partial<ProjectQuotas> {
+  return {
+    ...(maxStores !== undefined && { maxStores }),
+    ...(maxTokens !== undefined && { maxTokens }),
+    ...(maxBytes !== undefined && { maxBytes }),
+  };
 }
 
 function settings(

@@ -152,6 +152,11 @@ export class ProtocolError extends TacendaError {
   readonly code = "protocol";
 }
 
+/** Server and SDK are of versions that do not go together; the message says which one to update. docs/versions.md. */
+export class IncompatibleVersionError extends TacendaError {
+  readonly code = "incompatible_version";
+}
+
 /** The server does not know the token, or it has expired. */
 export class TokenRefusedError extends TacendaError {
   readonly code = "token_refused";
@@ -160,6 +165,14 @@ export class TokenRefusedError extends TacendaError {
 /** The token lacks a permission. */
 export class PermissionDeniedError extends TacendaError {
   readonly code = "permission_denied";
+}
+
+/**
+ * The project has reached a limit that the server's operator has set for it: of stores, tokens, or bytes. Nothing was written.
+ * Reading and deleting go on. For bytes, what was deleted makes room within minutes.
+ */
+export class QuotaExceededError extends TacendaError {
+  readonly code = "quota_exceeded";
 }
 
 /** There is no such store, or the token is for another project. */
@@ -269,8 +282,10 @@ export interface TacendaErrorTypes {
   storage_full: StorageFullError;
   server_fault: ServerFaultError;
   protocol: ProtocolError;
+  incompatible_version: IncompatibleVersionError;
   token_refused: TokenRefusedError;
   permission_denied: PermissionDeniedError;
+  quota_exceeded: QuotaExceededError;
   store_not_found: StoreNotFoundError;
   conflict: ConflictError;
   already_exists: AlreadyExistsError;

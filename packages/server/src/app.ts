@@ -6,7 +6,7 @@ import { Authenticator } from "./auth/authenticator.js";
 import { RootDigest } from "./auth/root-digest.js";
 import { checkOptions } from "./check-options.js";
 import { Admission, type AdmissionOptions } from "./http/admission.js";
-import type { KeyAdministrator, Services, StoreKeyMaker } from "./http/call.js";
+import type { KeyAdministrator, QuotaKeeper, Services, StoreKeyMaker } from "./http/call.js";
 import { corsHeaders, preflight } from "./http/cors.js";
 import {
   dispatch,
@@ -46,6 +46,8 @@ export interface AppDependencies {
   purgeDestroyed: () => void;
   /** Overwrites what the deletion of keys has left in the database's own log; it does not throw. Nothing by default. */
   scrub?: () => Promise<void>;
+  /** Knows the bounds on projects' bytes; without it they are not enforced. */
+  quotas?: QuotaKeeper;
   /** Told on which day (its begin in UTC, in milliseconds since the epoch) a token was used, once per token and day or more often. */
   noteTokenUse?: (id: string, day: number) => void;
   logger: Logger;
@@ -71,6 +73,7 @@ const DEPENDENCY_NAMES = {
   readinessChecks: "required",
   purgeDestroyed: "required",
   scrub: "optional",
+  quotas: "optional",
   noteTokenUse: "optional",
   logger: "required",
   metrics: "optional",
@@ -80,6 +83,8 @@ const DEPENDENCY_NAMES = {
   admission: "optional",
   rateLimit: "optional",
 } as const;
+
+const NO_QUOTAS: QuotaKeeper = { of: () => undefined, refresh: () => Promise.resolve() };
 
 /**
  * Makes the app. It starts nothing and keeps nothing open.
@@ -103,6 +108,7 @@ export function createApp(dependencies: AppDependencies): Hono<NodeEnv> {
     now,
     purgeDestroyed,
     scrub: dependencies.scrub ?? (() => Promise.resolve()),
+    quotas: dependencies.quotas ?? NO_QUOTAS,
     mismatches: new MismatchLimit(),
     rateLimit: rateLimit === undefined ? null : new RateLimit(rateLimit),
     checkReady: createReadiness(dependencies.readinessChecks),

@@ -4,7 +4,7 @@ export { createApp, type AppDependencies } from "./app.js";
 export { DEFAULT_MAX_CONNECTIONS, startServer, type RunningServer, type ServerOptions } from "./server.js";
 export { StartupError } from "./startup-error.js";
 export type { Principal } from "./auth/principal.js";
-export type { StoreKeyMaker } from "./http/call.js";
+export type { QuotaKeeper, StoreKeyMaker } from "./http/call.js";
 export type { AccessEvent, NodeEnv } from "./http/dispatch.js";
 export type { Logger } from "./logger.js";
 export { createMetrics, type Metrics } from "./metrics.js";
@@ -18,6 +18,7 @@ export type { CreateResult, Directory, KeptToken, TokenRow, TokenUse } from "./s
 export type { KeyDirectory } from "./storage/key-directory.js";
 export type { KeyPurpose, MasterRef, WrappedKey } from "./storage/store-key.js";
 export { DataDirectoryLockedError, lockDataDirectory } from "./storage/lock.js";
+export type { BoundedProject, ByteCount, QuotaStore } from "./storage/quota-store.js";
 export type { MaintenanceStore, ScanCursor, ScannedRow } from "./storage/maintenance.js";
 export {
   StaleKeyError,

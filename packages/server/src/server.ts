@@ -28,6 +28,7 @@ import { createMetrics, createMetricsServer, type Metrics } from "./metrics.js";
 import { explainRefusal } from "./own-directory.js";
 import { writePrivateFile } from "./private-file.js";
 import { createPurge } from "./purge.js";
+import { ByteQuotas } from "./quotas/byte-quotas.js";
 import { StartupError, codeOf } from "./startup-error.js";
 import type { Database } from "./storage/database.js";
 import type { Directory } from "./storage/directory.js";
@@ -37,6 +38,8 @@ export const LOOPBACK = "127.0.0.1";
 const EXPIRY_MILLISECONDS = 60_000;
 const KEY_MILLISECONDS = 60_000;
 const TOKEN_USE_MILLISECONDS = 60_000;
+const QUOTA_MILLISECONDS = 60_000;
+const COUNT_MILLISECONDS = 300_000;
 export const MASTER_KEY_ROTATION = 90 * 24 * 3_600_000;
 /** How long requests under way may go on after `close`, in milliseconds. */
 const GRACE_MILLISECONDS = 10_000;
@@ -100,6 +103,10 @@ export interface ServerOptions {
   keyInterval?: number;
   /** How often to write down which tokens were used, in milliseconds; every minute by default. */
   tokenUseInterval?: number;
+  /** How often to look for quotas that other servers have set, in milliseconds; every minute by default. */
+  quotaInterval?: number;
+  /** How often to count the bytes of projects that have a quota of them, in milliseconds; every 5 minutes by default. */
+  countInterval?: number;
   onAccess?: (event: AccessEvent) => void;
 }
 
@@ -142,6 +149,8 @@ const OPTION_NAMES = {
   expiryInterval: "optional",
   keyInterval: "optional",
   tokenUseInterval: "optional",
+  quotaInterval: "optional",
+  countInterval: "optional",
   onAccess: "optional",
 } as const;
 
@@ -209,6 +218,14 @@ async function run(
     onProgress: metrics?.setKeyWork,
   });
   const tokenUses = new TokenUses({ directory, logger, interval: options.tokenUseInterval ?? TOKEN_USE_MILLISECONDS });
+  const quotas = new ByteQuotas({
+    quotas: database.quotas,
+    maintenance: database.maintenance,
+    logger,
+    now,
+    interval: options.quotaInterval ?? QUOTA_MILLISECONDS,
+    countInterval: options.countInterval ?? COUNT_MILLISECONDS,
+  });
   const app = createApp({
     records: new EnvelopeStore(database.records, keys),
     directory,
@@ -218,6 +235,7 @@ async function run(
     readinessChecks: [() => database.check(), () => checkProvider(providers)],
     purgeDestroyed: () => purge.start(),
     scrub: () => scrub(database, logger),
+    quotas,
     noteTokenUse: (id, day) => tokenUses.note(id, day),
     logger,
     now,
@@ -227,6 +245,7 @@ async function run(
     admission: { maxRequests: options.maxRequests, bodyMemory: options.bodyMemory },
     ...(options.rateLimit && { rateLimit: options.rateLimit }),
   });
+  await quotas.start();
   // What was destroyed before the last stop may not have been purged to its end.
   purge.start();
   expiry.start();
@@ -239,7 +258,7 @@ async function run(
   if (metrics) server.on("drop", () => metrics.countDropped());
   const stop = async (listeners: Server[]) => {
     await Promise.all(listeners.map(closeListener));
-    await Promise.all([purge.stop(), expiry.stop(), keeper.stop(), tokenUses.stop()]);
+    await Promise.all([purge.stop(), expiry.stop(), keeper.stop(), tokenUses.stop(), quotas.stop()]);
   };
   const listeners: Server[] = [server];
   const metricsServer = metrics && options.metricsPort !== undefined ? createMetricsServer(metrics) : undefined;

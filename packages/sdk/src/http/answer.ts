@@ -12,6 +12,7 @@ import {
   OverloadedError,
   PermissionDeniedError,
   ProtocolError,
+  QuotaExceededError,
   RateLimitedError,
   RecordInactiveError,
   RecordProtectedError,
@@ -23,6 +24,7 @@ import {
   TokenRefusedError,
   ValueTooLargeError,
 } from "../errors.js";
+import { versionError } from "./version-error.js";
 
 export interface Answer {
   status: number;
@@ -55,6 +57,8 @@ export function parseJson(bytes: Uint8Array): unknown {
  */
 export function errorOf(answer: Answer): TacendaError {
   const error = errorBody(answer);
+  const mismatch = versionError(answer, error?.code);
+  if (mismatch !== null) return mismatch;
   const details = { retryAfter: retryAfterOf(answer) };
   if (error === undefined) return foreignError(answer.status, details);
   return KNOWN_ERRORS[error.code]({ ...details, ...requestIdOf(error.requestId) });
@@ -120,6 +124,11 @@ const KNOWN_ERRORS: Record<ErrorCode, (details: Details) => TacendaError> = {
   record_protected: (details) =>
     new RecordProtectedError("The entry is protected: clear its protection before deleting it.", details),
   record_inactive: (details) => new RecordInactiveError("The entry is inactive: make it active to read it.", details),
+  quota_exceeded: (details) =>
+    new QuotaExceededError(
+      "The project has reached a limit that is set for it: delete what is not needed, or ask the server's operator.",
+      details,
+    ),
   not_found: (details) =>
     new StoreNotFoundError("There is no such project or store, or the token is for another project.", details),
   record_not_found: unexpected("record_not_found"),

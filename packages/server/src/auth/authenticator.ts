@@ -15,6 +15,8 @@ import { digestToken, hasValidChecksum } from "./tokens.js";
 /** How long what the database says of an id is believed without asking again, in milliseconds. */
 const CACHE_MILLISECONDS = 1_000;
 const CACHED_TOKENS = 10_000;
+/** Of ids that no token has, enough for clients that go on with tokens that were deleted. */
+const CACHED_STRANGERS = 1_000;
 /** How many ids that were never seen before are looked up at once: made-up ones must not take the database from the others. */
 const STRANGERS = 2;
 
@@ -45,7 +47,7 @@ export class Authenticator {
   /** Tokens that were good when they were last looked up, however long ago. */
   readonly #known = new LRUCache<string, KnownToken>({ max: CACHED_TOKENS });
   /** Ids that no token had a moment ago. */
-  readonly #unknown = new LRUCache<string, true>({ max: CACHED_TOKENS, ttl: CACHE_MILLISECONDS });
+  readonly #unknown = new LRUCache<string, true>({ max: CACHED_STRANGERS, ttl: CACHE_MILLISECONDS });
   /** Look-ups under way by id, shared by all who ask meanwhile. */
   #asking = new Map<string, Promise<KnownToken | null>>();
   readonly #strangers = new Gate(STRANGERS);

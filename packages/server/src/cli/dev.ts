@@ -30,6 +30,8 @@ export async function dev(flags: DevFlags, rootToken: string | undefined): Promi
   await runServer(options, logger, (server) => provide(server, flags));
 }
 
+const QUOTA = `The project ${DEFAULT_PROJECT} has as many stores or tokens as its quota allows. Choose another --data-dir.`;
+
 /** Makes what a client needs, and prints it or writes it to the file. Only a new store has a secret that is known here. */
 async function provide(server: RunningServer, { store, writeEnv }: DevFlags): Promise<void> {
   const isNew = (await server.directory.getStore(DEFAULT_PROJECT, store)) === null;
@@ -53,6 +55,7 @@ async function makeStore({ directory, keys }: RunningServer, id: string): Promis
   const store = { id, secrets: "one", maxVersions: DEFAULT_MAX_VERSIONS, createdAt: Date.now() } as const;
   const result = await createStoreWithKeys(directory, keys, DEFAULT_PROJECT, store);
   if (result === "created") return;
+  if (result === "over_quota") throw new StartupError(QUOTA);
   throw new StartupError(
     result === "retired"
       ? `The store ${id} was destroyed, and its id is never used again. Choose another one with --store.`
@@ -64,7 +67,9 @@ async function makeToken({ directory }: RunningServer, store: string): Promise<s
   const { id, text, digest } = newToken();
   const grants = [{ stores: [store], permissions: ["read" as const, "write" as const, "delete" as const] }];
   const row = { id, project: DEFAULT_PROJECT, name: "dev", digest, grants, expiresAt: null, mintedBy: null };
-  if (await directory.createToken({ ...row, createdAt: Date.now() })) return text;
+  const result = await directory.createToken({ ...row, createdAt: Date.now() });
+  if (result === "created") return text;
+  if (result === "over_quota") throw new StartupError(QUOTA);
   throw new StartupError(`The project ${DEFAULT_PROJECT} was destroyed. Choose another --data-dir.`);
 }
 

@@ -12,7 +12,7 @@ import type { LogLevel } from "./options.js";
 const LOG_FLUSH_MILLISECONDS = 100;
 const LOG_BUFFER_BYTES = 4_096;
 /** Most that waits for a reader of the log that is slow, or has stopped: beyond, lines are left out. */
-const MAX_LOG_BYTES = 8_388_608;
+const MAX_LOG_BYTES = 4_194_304;
 /** What Linux writes to a pipe in one piece. */
 const PIPE_BYTES = 4_096;
 /** Terminals and npm deliver one Ctrl-C more than once: what comes this soon after the first is no second wish. */

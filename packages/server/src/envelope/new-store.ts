@@ -24,7 +24,7 @@ export async function createStoreWithKeys(
   keys: NewKeys,
   project: string,
   store: Store,
-): Promise<CreateResult | "no_project" | "stale_key"> {
+): Promise<CreateResult | "no_project" | "stale_key" | "over_quota"> {
   for (let attempt = 1; ; attempt++) {
     const made = await keys.createKeys(project, store.id, store.createdAt);
     const result = await directory.createStore(project, store, made);

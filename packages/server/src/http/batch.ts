@@ -11,6 +11,7 @@ import {
 } from "@tacenda/protocol";
 
 import { authorize } from "../auth/authorize.js";
+import { measure, type PresentVersion } from "../quotas/byte-quota.js";
 import type * as storage from "../storage/record-store.js";
 import { answerReads } from "./batch-reads.js";
 import type { Call, Services } from "./call.js";
@@ -40,6 +41,8 @@ interface Before {
   conflict: Conflict["current"];
   /** Nothing may be written over it. */
   moved: boolean;
+  /** Null as well where nobody asks: in projects without a bound on their bytes. */
+  present: PresentVersion | null;
 }
 
 /** `POST S/batch`. The route needs `read` or `write`; what each operation needs is decided here. */
@@ -84,9 +87,10 @@ async function write(writes: readonly BatchedWrite[], call: Call, services: Serv
   if (writes.some(({ head }) => head.state !== RecordState.value)) authorize(call.principal, "delete", call);
   const store = await services.directory.getStore(call.project, call.store);
   if (store === null) throw new HttpError("not_found");
+  const quota = services.quotas.of(call.project);
   return await untilCertain(async () => {
     for (let attempt = 0; attempt < MAX_ATTEMPTS; attempt++) {
-      const before = await readBefore(writes, services);
+      const before = await readBefore(writes, quota !== undefined, services);
       const conflicts = findConflicts(writes, before);
       if (conflicts.length > 0) {
         const seen = await happened(writes, services);
@@ -96,8 +100,11 @@ async function write(writes: readonly BatchedWrite[], call: Call, services: Serv
       }
       const now = services.now();
       const operations = writes.map((item, index) => toOperation(item, before[index]?.current ?? null, store, now));
+      const measured = (item: BatchedWrite, index: number) => ({ ...item, before: before[index]?.present ?? null });
+      const adds = quota?.admit(writes.map(measured), store.maxVersions) ?? 0;
       const result = await services.records.commit(operations);
       if (result.applied) {
+        quota?.add(adds, now);
         if (writes.some(({ purgeEarlier }) => purgeEarlier)) services.purgeDestroyed();
         return writtenReply(writes);
       }
@@ -106,14 +113,15 @@ async function write(writes: readonly BatchedWrite[], call: Call, services: Serv
   });
 }
 
-async function readBefore(writes: readonly BatchedWrite[], services: Services): Promise<Before[]> {
+async function readBefore(writes: readonly BatchedWrite[], measures: boolean, services: Services): Promise<Before[]> {
   const before: Before[] = [];
   for (let start = 0; start < writes.length; start += READ_STEP) {
     await betweenSteps(start);
     const refs = writes.slice(start, start + READ_STEP).map(({ ref }) => ref);
     for (const record of await services.records.read(refs)) {
       const conflict = record?.kept ? describeVersion(record.kept) : null;
-      before.push({ current: record?.current ?? null, conflict, moved: isMoved(record?.kept) });
+      const present = measures ? measure(record) : null;
+      before.push({ current: record?.current ?? null, conflict, moved: isMoved(record?.kept), present });
     }
   }
   return before;

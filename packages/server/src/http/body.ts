@@ -13,8 +13,8 @@ import { HttpError } from "./http-error.js";
  * a web stream. Room for a body is reserved when more than a little of it has come, so that none is kept for clients that
  * announce much and send nothing.
  *
- * @throws {HttpError} `body_too_large` as soon as the body is known to be longer; `overloaded` when there is no room;
- * `invalid_request` when it breaks off.
+ * @throws {HttpError} `body_too_large` as soon as the body is known to be longer; `overloaded` when there is no room,
+ * once the body was read away; `invalid_request` when it breaks off.
  */
 export async function readBody(
   request: Request,
@@ -29,6 +29,29 @@ export async function readBody(
   const chunks =
     incoming === undefined ? await readWebStream(request, cap, reserve) : await readIncoming(incoming, cap, reserve);
   return chunks.length === 1 && chunks[0] !== undefined ? chunks[0] : Buffer.concat(chunks);
+}
+
+/**
+ * Reads a body away, up to `cap` bytes, so that the answer to its request is not lost on a connection that is closed while the
+ * client still sends, and the connection can be used again.
+ */
+export function discardBody(incoming: IncomingMessage | undefined, cap: number): Promise<void> {
+  return new Promise((resolve) => {
+    if (incoming === undefined || incoming.readableEnded || incoming.destroyed) {
+      resolve();
+      return;
+    }
+    let length = 0;
+    const onData = (chunk: Buffer) => {
+      length += chunk.length;
+      if (length > cap) onEnd();
+    };
+    const onEnd = () => {
+      incoming.off("data", onData).off("end", onEnd).off("error", onEnd).off("close", onEnd);
+      resolve();
+    };
+    incoming.on("data", onData).on("end", onEnd).on("error", onEnd).on("close", onEnd).resume();
+  });
 }
 
 /** Nobody will read it. */
@@ -60,7 +83,7 @@ function readIncoming(incoming: IncomingMessage, cap: number, reserve: () => Pro
       const room = reserve();
       room.then(
         () => incoming.resume(),
-        () => settle(() => resolve(room.then(() => chunks))),
+        () => settle(() => resolve(discardBody(incoming, cap).then(() => room.then(() => chunks)))),
       );
     };
     const onEnd = () => settle(() => resolve(chunks));

@@ -5,6 +5,7 @@ import type { NewKeys } from "../envelope/new-store.js";
 import type { KeyAdministration } from "../keys/key-administration.js";
 import type { Directory } from "../storage/directory.js";
 import type { RecordStore } from "../storage/record-store.js";
+import type { ByteQuota } from "../quotas/byte-quota.js";
 import type { MismatchLimit } from "./mismatch-limit.js";
 import type { RateLimit } from "./rate-limit.js";
 import type { Reply } from "./reply.js";
@@ -46,6 +47,12 @@ export type KeyAdministrator = Pick<
   "status" | "rotate" | "migrate" | "retire" | "reinstate" | "destroy" | "ofStore" | "rotateDataKey" | "reencrypt"
 >;
 
+/** The projects whose bytes are bounded; see ByteQuotas. */
+export interface QuotaKeeper {
+  of(project: string): ByteQuota | undefined;
+  refresh(): Promise<void>;
+}
+
 /** What handlers use. */
 export interface Services {
   /** The envelope: ids are key hashes, bodies sealed records. */
@@ -62,6 +69,7 @@ export interface Services {
   readonly mismatches: MismatchLimit;
   /** Null when tokens are not limited. */
   readonly rateLimit: RateLimit | null;
+  readonly quotas: QuotaKeeper;
   /** Begins to purge, in the background, the rows of stores and versions that were destroyed. */
   readonly purgeDestroyed: () => void;
   /** Overwrites what the deletion of keys has left in the database's own log. It reports its own failures. */

@@ -15,7 +15,7 @@ import { NOBODY, type Principal } from "../auth/principal.js";
 import { describeError, type Logger } from "../logger.js";
 import type { Metrics } from "../metrics.js";
 import type { Admission } from "./admission.js";
-import { brokenOff, readBody } from "./body.js";
+import { brokenOff, discardBody, readBody } from "./body.js";
 import type { Call, Services } from "./call.js";
 import { errorReply, isRefusal, toHttpError } from "./failures.js";
 import { HttpError } from "./http-error.js";
@@ -122,7 +122,10 @@ async function handle(
   const { incoming } = nodeOf(context);
   // Hono routes HEAD to GET.
   if (req.method !== route.method) throw new HttpError("not_found");
-  if (route.permission !== "public" && isSurplus(incoming?.socket)) throw new HttpError("overloaded");
+  if (route.permission !== "public" && isSurplus(incoming?.socket)) {
+    await discardBody(incoming, route.cap);
+    throw new HttpError("overloaded");
+  }
   const { headers } = req.raw;
   const project = req.param("project");
   const store = req.param("store");

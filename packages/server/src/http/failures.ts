@@ -1,6 +1,13 @@
 /** Maps everything that can be thrown to the closed list of errors; spec/http.md § Errors. */
 
-import { ERROR_STATUS, type ErrorBody, type ErrorCode } from "@tacenda/protocol";
+import {
+  ERROR_STATUS,
+  HEADERS,
+  PROTOCOL_VERSION,
+  formatProtocolVersion,
+  type ErrorBody,
+  type ErrorCode,
+} from "@tacenda/protocol";
 
 import { DamagedRecordError, StoreGoneError } from "../envelope/errors.js";
 import { KeyProviderError } from "../envelope/key-provider.js";
@@ -19,6 +26,9 @@ const KEY_CODES = {
   in_use: "key_in_use",
   unavailable: "key_provider_unavailable",
 } as const;
+
+/** Tells a client of another version why it is not understood; spec/http.md § Versions. */
+const VERSION_HEADER = { [HEADERS.protocol]: formatProtocolVersion(PROTOCOL_VERSION) };
 
 /** The error a caller is told for what was thrown. Whatever is not known is `internal`, with nothing said about it. */
 export function toHttpError(error: unknown): HttpError {
@@ -54,6 +64,7 @@ export function errorReply(error: HttpError, requestId: string): Reply {
   const details = { ...(current !== undefined && { current }), ...(conflicts !== undefined && { conflicts }) };
   const body: ErrorBody = { error: { code, message, requestId, ...details } };
   return jsonReply(ERROR_STATUS[code], body, {
+    ...VERSION_HEADER,
     ...HEADERS_OF[code],
     ...(retryAfter !== undefined && { "retry-after": String(retryAfter) }),
   });

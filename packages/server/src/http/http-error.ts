@@ -9,6 +9,8 @@ const MESSAGES: Record<ErrorCode, string> = {
   permission_denied: "This token does not have the permission that the request needs. Ask the project's administrator.",
   record_protected: "The record is protected. Clear its protection before deleting, moving or purging it.",
   record_inactive: "The record is inactive. Activate it before reading it.",
+  quota_exceeded:
+    "The project has reached a limit that is set for it. Delete what is not needed, or ask the server's operator.",
   not_found: "There is nothing here that this token can reach. Check the path, the project and the store.",
   record_not_found: "There is no such record, or the version is not kept.",
   secret_unregistered: "The secret is not registered for this store yet. Write with it once, with a token that may.",

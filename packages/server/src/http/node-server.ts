@@ -15,7 +15,7 @@ import type { NodeEnv } from "./dispatch.js";
 import { errorReply } from "./failures.js";
 import { HttpError } from "./http-error.js";
 import { ALWAYS_HEADERS } from "./reply.js";
-import { closeAfterAnswer, isSurplus, limitConnections } from "./surplus.js";
+import { isSurplus, limitConnections } from "./surplus.js";
 
 /** How long a client may take, in milliseconds. */
 export interface TimeLimits {
@@ -91,7 +91,7 @@ function isInTurn(incoming: IncomingMessage, outgoing: ServerResponse): boolean 
   }
   outstanding.set(socket, outgoing);
   outgoing.once("close", () => outstanding.delete(socket));
-  if (isSurplus(socket)) closeAfterAnswer(incoming, outgoing);
+  if (isSurplus(socket)) outgoing.setHeader("connection", "close");
   return true;
 }
 

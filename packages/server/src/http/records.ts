@@ -13,6 +13,7 @@ import {
 import type { z } from "zod";
 
 import { authorize } from "../auth/authorize.js";
+import { measure } from "../quotas/byte-quota.js";
 import type { RecordRef, StoredRecord } from "../storage/record-store.js";
 import type { Call, Services } from "./call.js";
 import { HttpError } from "./http-error.js";
@@ -87,6 +88,7 @@ export async function putRecord(call: Call, services: Services): Promise<Reply> 
   const store = await services.directory.getStore(call.project, call.store);
   if (store === null) throw new HttpError("not_found");
   const ref = refOf(call);
+  const quota = services.quotas.of(call.project);
   return await untilCertain(async () => {
     for (let attempt = 0; attempt < MAX_ATTEMPTS; attempt++) {
       const record = await readCurrent(ref, services);
@@ -95,9 +97,12 @@ export async function putRecord(call: Call, services: Services): Promise<Reply> 
         continue;
       }
       const write = { ref, body: call.body, head, purgeEarlier };
-      const operation = toOperation(write, record?.current ?? null, store, services.now());
+      const now = services.now();
+      const operation = toOperation(write, record?.current ?? null, store, now);
+      const adds = quota?.admit([{ ...write, before: measure(record) }], store.maxVersions) ?? 0;
       const result = await services.records.commit([operation]);
       if (result.applied) {
+        quota?.add(adds, now);
         if (purgeEarlier) services.purgeDestroyed();
         return writtenReply(version);
       }

@@ -18,7 +18,7 @@ import {
   rotateMasterKey,
   storeKeys,
 } from "./keys.js";
-import { createProject, destroyProject, listProjects } from "./projects.js";
+import { changeProject, createProject, destroyProject, listProjects } from "./projects.js";
 import { getRecord, listVersions, patchRecord, putRecord } from "./records.js";
 import * as schemas from "./schemas.js";
 import { deleteSecretCheck, putSecretCheck } from "./secret-check.js";
@@ -169,6 +169,15 @@ export const ROUTES: readonly Route[] = [
     summary: "List the projects",
     answers: { 200: schemas.projectList },
     handler: listProjects,
+  },
+  {
+    method: "PATCH",
+    path: PROJECT,
+    permission: "root",
+    ...JSON_BODY,
+    summary: "Change a project's quotas",
+    answers: { 200: schemas.project },
+    ...withJson(schemas.projectChange, changeProject),
   },
   {
     method: "DELETE",

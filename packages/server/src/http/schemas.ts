@@ -37,8 +37,17 @@ const grant = z
     message: "manage is only granted on the store pattern *",
   });
 
-export const newProject = z.strictObject({ id });
-export const project = z.strictObject({ id, createdAt: time });
+const quota = z.int().min(0).nullable();
+export const newProject = z.strictObject({
+  id,
+  maxStores: quota.default(null),
+  maxTokens: quota.default(null),
+  maxBytes: quota.default(null),
+});
+export const projectChange = z
+  .strictObject({ maxStores: quota.optional(), maxTokens: quota.optional(), maxBytes: quota.optional() })
+  .refine((change) => Object.keys(change).length > 0, { message: "must have maxStores, maxTokens or maxBytes" });
+export const project = z.strictObject({ id, createdAt: time, maxStores: quota, maxTokens: quota, maxBytes: quota });
 export const projectList = z.strictObject({ projects: z.array(project) });
 
 export const newStore = z.strictObject({

@@ -3,7 +3,7 @@
  * spec/http.md § Overload. Beyond those they are dropped without a word.
  */
 
-import type { IncomingMessage, Server, ServerResponse } from "node:http";
+import type { Server } from "node:http";
 import type { Duplex } from "node:stream";
 
 /** How many more are taken than the limit says. */
@@ -28,19 +28,5 @@ export function limitConnections(server: Server, maxConnections: number): void {
     if (open <= maxConnections) return;
     surplus.add(socket);
     socket.setTimeout(SURPLUS_INACTIVITY);
-  });
-}
-
-/** Closes the connection after this answer. While a body is still on its way, what closes it would take the answer with it. */
-export function closeAfterAnswer(incoming: IncomingMessage, outgoing: ServerResponse): void {
-  const { socket } = incoming;
-  const { "content-length": length = "0", "transfer-encoding": coding } = incoming.headers;
-  if (length === "0" && coding === undefined) {
-    outgoing.setHeader("connection", "close");
-    return;
-  }
-  outgoing.once("finish", () => {
-    if (incoming.readableEnded) socket.destroySoon();
-    else incoming.once("end", () => socket.destroySoon());
   });
 }

@@ -32,7 +32,9 @@ export async function createToken(
     expiresAt: boundedExpiry(principal, expiresAt, createdAt),
     mintedBy: principal.type === "root" ? null : principal.id,
   };
-  if (!(await directory.createToken(row))) throw new HttpError("not_found");
+  const result = await directory.createToken(row);
+  if (result === "gone") throw new HttpError("not_found");
+  if (result === "over_quota") throw new HttpError("quota_exceeded");
   return jsonReply(201, { ...describe({ ...row, lastUsedAt: null }), token: token.text } satisfies MintedToken);
 }
 

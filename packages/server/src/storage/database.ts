@@ -1,8 +1,9 @@
-/** What a database gives the server: four interfaces over the same rows, readiness, and an orderly end. */
+/** What a database gives the server: interfaces over the same rows, readiness, and an orderly end. */
 
 import type { Directory } from "./directory.js";
 import type { KeyDirectory } from "./key-directory.js";
 import type { MaintenanceStore } from "./maintenance.js";
+import type { QuotaStore } from "./quota-store.js";
 import type { RecordStore } from "./record-store.js";
 import type { Restoration } from "./restoration.js";
 
@@ -12,6 +13,7 @@ export interface Database {
   keys: KeyDirectory;
   maintenance: MaintenanceStore;
   restoration: Restoration;
+  quotas: QuotaStore;
   /** Resolves when the database answers (readiness). @throws {StorageError} */
   check(): Promise<void>;
   /** Waits for the writes under way, then closes. Calls made afterwards throw StorageError. */

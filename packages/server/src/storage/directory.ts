@@ -1,6 +1,6 @@
 /** What administration keeps: projects, stores, tokens, wrapped store keys, and settings of the server itself. */
 
-import type { Grant, Project, Store, StoreSettings } from "@tacenda/protocol";
+import type { Grant, Project, ProjectQuotas, Store, StoreSettings } from "@tacenda/protocol";
 
 import type { WrappedKey } from "./store-key.js";
 
@@ -45,21 +45,24 @@ export type CreateResult = "created" | "exists" | "retired";
 
 /** All calls are durable when they resolve, and throw StorageError as RecordStore does. */
 export interface Directory {
-  createProject(project: Project): Promise<CreateResult>;
+  /** Without quotas if none are given. */
+  createProject(project: Pick<Project, "id" | "createdAt"> & Partial<ProjectQuotas>): Promise<CreateResult>;
   listProjects(): Promise<Project[]>;
+  /** Changes the quotas that are given; null when there is no such project. */
+  updateProject(id: string, quotas: Partial<ProjectQuotas>): Promise<Project | null>;
   hasProject(id: string): Promise<boolean>;
   /** Destroys the project, its stores, their wrapped keys and its tokens in one commit. False when there is none. */
   destroyProject(id: string, now: number): Promise<boolean>;
 
   /**
    * Makes a store and its first wrapped keys in one commit. `no_project` when the project does not exist, `stale_key` when
-   * the master key of a wrap has been retired: wrap again.
+   * the master key of a wrap has been retired: wrap again, `over_quota` when the project has as many stores as it may.
    */
   createStore(
     project: string,
     store: Store,
     keys: readonly WrappedKey[],
-  ): Promise<CreateResult | "no_project" | "stale_key">;
+  ): Promise<CreateResult | "no_project" | "stale_key" | "over_quota">;
   /** Null when the project does not exist. */
   listStores(project: string): Promise<Store[] | null>;
   getStore(project: string, id: string): Promise<Store | null>;
@@ -84,8 +87,11 @@ export interface Directory {
     next: readonly SecretCheck[],
   ): Promise<boolean>;
 
-  /** False when the project does not exist, or has no token `mintedBy` (any more). */
-  createToken(token: TokenRow): Promise<boolean>;
+  /**
+   * `gone` when the project does not exist, or has no token `mintedBy` (any more); `over_quota` when it has as many tokens as it
+   * may, expired ones included.
+   */
+  createToken(token: TokenRow): Promise<"created" | "gone" | "over_quota">;
   findToken(id: string): Promise<KeptToken | null>;
   listTokens(project: string): Promise<KeptToken[] | null>;
   /** Keeps of each token's uses the last one. Tokens that are gone stay so. */

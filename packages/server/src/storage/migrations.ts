@@ -27,6 +27,7 @@ const MIGRATIONS: Readonly<Record<string, (types: SqlTypes) => Migration>> = {
   "0003_expiry": () => EXPIRY,
   "0004_key_lifecycle": keyLifecycle,
   "0005_token_uses": tokenUses,
+  "0006_quotas": quotas,
 };
 
 /** Names of the states that the tables have been in, the present one last. */
@@ -275,6 +276,25 @@ function tokenUses({ integer }: SqlTypes): Migration {
   return {
     async up(db: Kysely<unknown>): Promise<void> {
       await db.schema.alterTable("tokens").addColumn("last_used_at", integer).execute();
+    },
+  };
+}
+
+/** Bounds on what a project may hold, and the last count of its bytes. */
+function quotas({ integer, text, clusteredOptions }: SqlTypes): Migration {
+  return {
+    async up(db: Kysely<unknown>): Promise<void> {
+      for (const column of ["max_stores", "max_tokens", "max_bytes"]) {
+        await db.schema.alterTable("projects").addColumn(column, integer).execute();
+      }
+      await db.schema
+        .createTable("project_counts")
+        .addColumn("project", text, (column) => column.primaryKey().notNull().references("projects.id"))
+        .addColumn("bytes", integer, (column) => column.notNull())
+        .addColumn("counted_at", integer, (column) => column.notNull())
+        .addColumn("due_at", integer, (column) => column.notNull())
+        .modifyEnd(sql.raw(clusteredOptions))
+        .execute();
     },
   };
 }

@@ -1,6 +1,7 @@
 /**
- * Which tables and columns a backup holds, and a copy; spec/envelope.md § Backups, § Copying. A column or a table more is one
- * line more here, and the compiler asks for it.
+ * Which tables and columns a backup holds, and a copy; spec/envelope.md § Backups, § Copying. A column or a table more is one line more here,
+ * and the compiler asks for it. Leases, purges, re-encryptions, counts and retired master keys are missing on purpose: they are of
+ * the running database only, and a retired master key unwraps nothing wherever it is asked.
  */
 
 import type { Schema } from "./schema.js";
@@ -36,7 +37,18 @@ export type VersionRow = Omit<Schema["record_versions"], "project" | "store" | "
 
 /** In the order in which they are put back: no row comes before one that it refers to. */
 export const ADMINISTRATION = {
-  projects: { key: ["id"], columns: { id: "text", created_at: "integer", destroyed_at: "integer?" } },
+  projects: {
+    key: ["id"],
+    columns: {
+      id: "text",
+      created_at: "integer",
+      destroyed_at: "integer?",
+      max_stores: "integer?",
+      max_tokens: "integer?",
+      max_bytes: "integer?",
+    },
+    absent: { max_stores: null, max_tokens: null, max_bytes: null },
+  },
   stores: {
     key: ["project", "id"],
     columns: {
@@ -127,10 +139,10 @@ export const OPERATION = {
 } as const satisfies { [Name in keyof Schema]?: PortableTable<Schema[Name]> };
 
 /**
- * Neither backed up nor copied: leases are of servers that run, and what is noted to be purged is not kept any more, so that no
+ * Neither backed up nor copied: leases are of servers that run, counts are taken anew, and what is noted to be purged is not kept any more, so that no
  * backup and no copy has it.
  */
-type Transient = "leases" | "purges";
+type Transient = "leases" | "purges" | "project_counts";
 
 /** All tables but those of records, each after those that it refers to. */
 export const ROW_TABLES = { ...ADMINISTRATION, ...KEYS, ...OPERATION } satisfies {

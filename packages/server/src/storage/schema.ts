@@ -21,6 +21,7 @@ export interface Schema {
   settings: SettingsTable;
   retired_master_keys: RetiredMasterKeysTable;
   reencryptions: ReencryptionsTable;
+  project_counts: ProjectCountsTable;
 }
 
 interface ProjectsTable {
@@ -28,6 +29,19 @@ interface ProjectsTable {
   created_at: number;
   /** Null while it lives. The row stays: an id is never used again. */
   destroyed_at: number | null;
+  /** Quotas; null without a bound. */
+  max_stores: number | null;
+  max_tokens: number | null;
+  max_bytes: number | null;
+}
+
+/** Of projects whose bytes are bounded: what the last count came to. Counting anew is always right. */
+interface ProjectCountsTable {
+  project: string;
+  bytes: number;
+  /** When the count began: what was written later is not in it. */
+  counted_at: number;
+  due_at: number;
 }
 
 interface StoresTable {

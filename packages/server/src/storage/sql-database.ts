@@ -8,6 +8,7 @@ import { SqlDirectory } from "./sql-directory.js";
 import { AT_ONCE, LIMIT, UNHURRIED, read, type SqlEngine } from "./sql-engine.js";
 import { SqlKeyDirectory } from "./sql-key-directory.js";
 import { SqlMaintenanceStore } from "./sql-maintenance.js";
+import { SqlQuotaStore } from "./sql-quotas.js";
 import { SqlRecordStore } from "./sql-record-store.js";
 import { SqlRestoration } from "./sql-restoration.js";
 import { WriteQueue } from "./write-queue.js";
@@ -31,6 +32,7 @@ export async function createDatabase(engine: SqlEngine): Promise<Database> {
     keys: new SqlKeyDirectory(engine, queue),
     maintenance: new SqlMaintenanceStore(unhurried, queue),
     restoration: new SqlRestoration(unhurried, queue),
+    quotas: new SqlQuotaStore(unhurried, queue),
     async check() {
       await read({ ...engine, readTimes: AT_ONCE }, (db) =>
         db.selectFrom("settings").select("name").limit(1).execute(),

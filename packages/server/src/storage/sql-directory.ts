@@ -2,7 +2,7 @@
 
 import { randomUUID } from "node:crypto";
 
-import type { Project, Store, StoreSettings } from "@tacenda/protocol";
+import type { Project, ProjectQuotas, Store, StoreSettings } from "@tacenda/protocol";
 import type { Kysely, Selectable, Transaction } from "kysely";
 
 import { plainBytes } from "./bytes.js";
@@ -10,6 +10,7 @@ import type { CreateResult, Directory, KeptToken, SecretCheck, TokenRow, TokenUs
 import { prepare, type Prepared } from "./prepared.js";
 import type { Schema } from "./schema.js";
 import { read, type SqlEngine } from "./sql-engine.js";
+import { forgetCount, isFull, liveProject, quotaColumns, toQuotas } from "./sql-quotas.js";
 import { insertKey, isRetired, selectKeys } from "./sql-store-keys.js";
 import {
   deleteTokenTree,
@@ -59,7 +60,7 @@ export class SqlDirectory implements Directory {
     this.#tokenQuery = prepareTokenQuery(engine.reader);
   }
 
-  async createProject(project: Project): Promise<CreateResult> {
+  async createProject(project: Pick<Project, "id" | "createdAt"> & Partial<ProjectQuotas>): Promise<CreateResult> {
     return await this.#queue.run(async (transaction) => {
       const existing = await transaction
         .selectFrom("projects")
@@ -69,7 +70,7 @@ export class SqlDirectory implements Directory {
       if (existing !== undefined) return existing.destroyed_at === null ? "exists" : "retired";
       await transaction
         .insertInto("projects")
-        .values({ id: project.id, created_at: project.createdAt, destroyed_at: null })
+        .values({ id: project.id, created_at: project.createdAt, destroyed_at: null, ...quotaColumns(project) })
         .execute();
       return "created";
     });
@@ -77,14 +78,20 @@ export class SqlDirectory implements Directory {
 
   async listProjects(): Promise<Project[]> {
     const rows = await read(this.#engine, (db) =>
-      db
-        .selectFrom("projects")
-        .select(["id", "created_at as createdAt"])
-        .where("destroyed_at", "is", null)
-        .orderBy("id")
-        .execute(),
+      db.selectFrom("projects").selectAll().where("destroyed_at", "is", null).orderBy("id").execute(),
     );
-    return rows;
+    return rows.map(toProject);
+  }
+
+  async updateProject(id: string, quotas: Partial<ProjectQuotas>): Promise<Project | null> {
+    return await this.#queue.run(async (transaction) => {
+      const row = await liveProject(transaction, id);
+      if (row === undefined) return null;
+      const updated = { ...toProject(row), ...quotas };
+      await transaction.updateTable("projects").set(quotaColumns(updated)).where("id", "=", id).execute();
+      if (row.max_bytes === null) await forgetCount(transaction, id);
+      return updated;
+    });
   }
 
   async hasProject(id: string): Promise<boolean> {
@@ -102,7 +109,14 @@ export class SqlDirectory implements Directory {
         .where("project", "=", id)
         .where("destroyed_at", "is", null)
         .execute();
-      for (const table of ["store_keys", "secret_checks", "reencryptions", "grants", "tokens"] as const) {
+      for (const table of [
+        "store_keys",
+        "secret_checks",
+        "reencryptions",
+        "grants",
+        "tokens",
+        "project_counts",
+      ] as const) {
         await transaction.deleteFrom(table).where("project", "=", id).execute();
       }
       await writeSetting(transaction, DESTRUCTIONS_SETTING, randomUUID());
@@ -114,7 +128,7 @@ export class SqlDirectory implements Directory {
     project: string,
     store: Store,
     keys: readonly WrappedKey[],
-  ): Promise<CreateResult | "no_project" | "stale_key"> {
+  ): Promise<CreateResult | "no_project" | "stale_key" | "over_quota"> {
     return await this.#queue.run(async (transaction) => {
       if (!(await projectLives(transaction, project))) return "no_project";
       const existing = await transaction
@@ -124,6 +138,7 @@ export class SqlDirectory implements Directory {
         .where("id", "=", store.id)
         .executeTakeFirst();
       if (existing !== undefined) return existing.destroyed_at === null ? "exists" : "retired";
+      if (await isFull(transaction, project, "stores")) return "over_quota";
       for (const key of keys) if (await isRetired(transaction, key)) return "stale_key";
       await transaction
         .insertInto("stores")
@@ -213,12 +228,13 @@ export class SqlDirectory implements Directory {
     });
   }
 
-  async createToken(token: TokenRow): Promise<boolean> {
+  async createToken(token: TokenRow): Promise<"created" | "gone" | "over_quota"> {
     return await this.#queue.run(async (transaction) => {
-      if (!(await projectLives(transaction, token.project))) return false;
-      if (token.mintedBy !== null && !(await tokenExists(transaction, token.project, token.mintedBy))) return false;
+      if (!(await projectLives(transaction, token.project))) return "gone";
+      if (token.mintedBy !== null && !(await tokenExists(transaction, token.project, token.mintedBy))) return "gone";
+      if (await isFull(transaction, token.project, "tokens")) return "over_quota";
       await insertToken(transaction, token);
-      return true;
+      return "created";
     });
   }
 
@@ -302,8 +318,7 @@ function isSameChecks(a: readonly SecretCheck[], b: readonly SecretCheck[]): boo
 }
 
 async function projectLives(db: Kysely<Schema>, id: string): Promise<boolean> {
-  const live = db.selectFrom("projects").select("id").where("id", "=", id).where("destroyed_at", "is", null);
-  return (await live.executeTakeFirst()) !== undefined;
+  return (await liveProject(db, id)) !== undefined;
 }
 
 async function tokenExists(transaction: Transaction<Schema>, project: string, id: string): Promise<boolean> {
@@ -313,6 +328,10 @@ async function tokenExists(transaction: Transaction<Schema>, project: string, id
 
 function settingColumns(settings: StoreSettings) {
   return { secrets: settings.secrets, max_versions: settings.maxVersions };
+}
+
+function toProject(row: Selectable<Schema["projects"]>): Project {
+  return { id: row.id, createdAt: row.created_at, ...toQuotas(row) };
 }
 
 function toStore(row: StoreRow): Store {

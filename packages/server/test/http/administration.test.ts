@@ -28,7 +28,10 @@ async function outcome(answer: Promise<Response>): Promise<[number, string]> {
 describe("projects", () => {
   test("are created, listed and destroyed; an id is never used again", async () => {
     const created = await asRoot("POST", "/v1/projects", { id: "acme" });
-    expect([created.status, await created.json()]).toEqual([201, { id: "acme", createdAt: START }]);
+    expect([created.status, await created.json()]).toEqual([
+      201,
+      { id: "acme", createdAt: START, maxStores: null, maxTokens: null, maxBytes: null },
+    ]);
     expect(await outcome(asRoot("POST", "/v1/projects", { id: "acme" }))).toEqual([409, "already_exists"]);
     const { projects } = (await (await asRoot("GET", "/v1/projects")).json()) as { projects: { id: string }[] };
     expect(projects.map(({ id }) => id).sort()).toEqual(["acme", "default", "other"]);
@@ -37,6 +40,60 @@ describe("projects", () => {
     expect(await outcome(asRoot("DELETE", "/v1/projects/acme"))).toEqual([404, "not_found"]);
     expect(await outcome(asRoot("POST", "/v1/projects", { id: "acme" }))).toEqual([409, "id_retired"]);
     expect(await outcome(world.call("GET", "/v1/token", { token }))).toEqual([401, "unauthorized"]);
+  });
+});
+
+describe("quotas", () => {
+  const none = { maxStores: null, maxTokens: null, maxBytes: null };
+
+  test("are set with a project or later, and taken away; what is not named stays", async () => {
+    const created = await asRoot("POST", "/v1/projects", { id: "acme", maxStores: 1, maxBytes: 10 });
+    expect(await created.json()).toEqual({ ...none, id: "acme", createdAt: START, maxStores: 1, maxBytes: 10 });
+    const changed = await asRoot("PATCH", "/v1/projects/acme", { maxTokens: 0, maxBytes: null });
+    expect([changed.status, await changed.json()]).toEqual([
+      200,
+      { id: "acme", createdAt: START, maxStores: 1, maxTokens: 0, maxBytes: null },
+    ]);
+    const { projects } = (await (await asRoot("GET", "/v1/projects")).json()) as { projects: object[] };
+    expect(projects).toContainEqual({ id: "acme", createdAt: START, maxStores: 1, maxTokens: 0, maxBytes: null });
+    expect(await outcome(asRoot("PATCH", "/v1/projects/nobody", { maxTokens: 0 }))).toEqual([404, "not_found"]);
+  });
+
+  test("are whole numbers or null, at least one, and root's alone", async () => {
+    for (const body of [{}, { maxStores: -1 }, { maxTokens: 1.5 }, { maxBytes: "1" }, { maxRecords: 1 }, { id: "x" }]) {
+      expect(await outcome(asRoot("PATCH", "/v1/projects/default", body)), JSON.stringify(body)).toEqual([
+        400,
+        "invalid_request",
+      ]);
+    }
+    const token = await world.mint("default", MANAGE);
+    const json = { maxStores: 1_000 };
+    expect(await outcome(world.call("PATCH", "/v1/projects/default", { token, json }))).toEqual([
+      403,
+      "permission_denied",
+    ]);
+    expect(await outcome(world.call("PATCH", "/v1/projects/other", { token, json }))).toEqual([404, "not_found"]);
+  });
+
+  test("bound stores and tokens exactly; what is destroyed or deleted makes room", async () => {
+    await asRoot("PATCH", "/v1/projects/default", { maxStores: 3, maxTokens: 1 });
+    expect(await outcome(asRoot("POST", STORES, { id: "three" }))).toEqual([201, ""]);
+    expect(await outcome(asRoot("POST", STORES, { id: "four" }))).toEqual([403, "quota_exceeded"]);
+    expect(await outcome(asRoot("POST", STORES, { id: "three" }))).toEqual([409, "already_exists"]);
+    await asRoot("DELETE", `${STORES}/three`);
+    expect(await outcome(asRoot("POST", STORES, { id: "four" }))).toEqual([201, ""]);
+    const token = await world.mint("default", MANAGE);
+    const mint = () => world.call("POST", TOKENS, { token, json: { name: "x", grants: READ } });
+    expect(await outcome(mint())).toEqual([403, "quota_exceeded"]);
+    await asRoot("PATCH", "/v1/projects/default", { maxTokens: 2 });
+    expect(await outcome(mint())).toEqual([201, ""]);
+    // Below what there is: nothing is lost, and nothing more is made.
+    await asRoot("PATCH", "/v1/projects/default", { maxStores: 0, maxTokens: 0 });
+    expect(await outcome(asRoot("GET", `${STORES}/four`))).toEqual([200, ""]);
+    expect(await outcome(mint())).toEqual([403, "quota_exceeded"]);
+    await asRoot("PATCH", "/v1/projects/default", { maxStores: null });
+    expect(await outcome(asRoot("POST", STORES, { id: "five" }))).toEqual([201, ""]);
+    expect(await outcome(asRoot("POST", "/v1/projects/other/stores", { id: "five" }))).toEqual([201, ""]);
   });
 });
 

@@ -114,6 +114,8 @@ describe("large bodies", () => {
     const chunked = await open(world);
     chunked.socket.write(putHead("chunked"));
     chunked.socket.write(`20000\r\n${"x".repeat(0x20000)}\r\n`);
+    await vi.waitFor(async () => expect(await metric(world, "tacenda_requests_waiting")).toBe(1));
+    chunked.socket.write("0\r\n\r\n");
     await vi.waitFor(() => expect(chunked.received()).toMatch(/^HTTP\/1.1 503 [^]*"overloaded"/), 5_000);
     expect((await put(world, randomRecordPath(), SMALL)).status).toBe(201);
     slow.socket.destroy();

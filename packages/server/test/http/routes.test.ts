@@ -31,6 +31,7 @@ test("the routes are these", () => {
     ["POST /v1/admin/keys/destroy", "root", "json", 65_536, ""],
     ["POST /v1/projects", "root", "json", 65_536, ""],
     ["GET /v1/projects", "root", "none", 0, ""],
+    ["PATCH /v1/projects/:project", "root", "json", 65_536, ""],
     ["DELETE /v1/projects/:project", "root", "none", 0, ""],
     ["POST /v1/projects/:project/stores", "manage", "json", 65_536, ""],
     ["GET /v1/projects/:project/stores", "manage", "none", 0, ""],

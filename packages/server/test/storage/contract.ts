@@ -5,6 +5,7 @@ import { describe } from "vitest";
 import { directoryContract } from "./directory-contract.js";
 import { keysContract } from "./keys-contract.js";
 import { maintenanceContract } from "./maintenance-contract.js";
+import { quotasContract } from "./quotas-contract.js";
 import { recordsContract } from "./records-contract.js";
 import type { TestDatabase } from "./world.js";
 
@@ -15,5 +16,6 @@ export function storageContract(name: string, create: () => Promise<TestDatabase
     describe("directory", () => directoryContract(create));
     describe("keys", () => keysContract(create));
     describe("maintenance", () => maintenanceContract(create));
+    describe("quotas", () => quotasContract(create));
   });
 }

@@ -5,6 +5,7 @@ import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import type { Database } from "../../src/storage/database.js";
 import { bytes, createStore, newStore, newToken, wrappedKey, type TestDatabase } from "./world.js";
 
+const UNBOUNDED = { maxStores: null, maxTokens: null, maxBytes: null };
 const MAX = Number.MAX_SAFE_INTEGER;
 
 export function directoryContract(create: () => Promise<TestDatabase>): void {
@@ -26,8 +27,8 @@ export function directoryContract(create: () => Promise<TestDatabase>): void {
       expect(await directory.createProject({ id: "a", createdAt: 2 })).toBe("created");
       expect(await directory.createProject({ id: "a", createdAt: 3 })).toBe("exists");
       expect(await directory.listProjects()).toEqual([
-        { id: "a", createdAt: 2 },
-        { id: "b", createdAt: MAX },
+        { id: "a", createdAt: 2, ...UNBOUNDED },
+        { id: "b", createdAt: MAX, ...UNBOUNDED },
       ]);
       expect([await directory.hasProject("a"), await directory.hasProject("c")]).toEqual([true, false]);
     });
@@ -113,7 +114,7 @@ export function directoryContract(create: () => Promise<TestDatabase>): void {
       expect([await directory.findToken("a"), await directory.findToken("b")]).toEqual([null, null]);
       expect(await directory.createProject({ id: "p", createdAt: 1 })).toBe("retired");
       expect(await directory.createStore("p", newStore("t"), [])).toBe("no_project");
-      expect(await directory.createToken(newToken("d"))).toBe(false);
+      expect(await directory.createToken(newToken("d"))).toBe("gone");
       expect(await db.keys.wrappedKeys("q", "s")).toHaveLength(2);
       expect((await directory.findToken("c"))?.grants).toHaveLength(1);
       await db.close();
@@ -136,10 +137,10 @@ export function directoryContract(create: () => Promise<TestDatabase>): void {
           { stores: ["*"], permissions: ["manage"] },
         ],
       });
-      expect(await db.directory.createToken(token)).toBe(true);
+      expect(await db.directory.createToken(token)).toBe("created");
       expect(await db.directory.findToken("a")).toStrictEqual({ ...token, lastUsedAt: null });
       expect(await db.directory.findToken("b")).toBeNull();
-      expect(await db.directory.createToken(newToken("b", { project: "nothing" }))).toBe(false);
+      expect(await db.directory.createToken(newToken("b", { project: "nothing" }))).toBe("gone");
     });
 
     test("are listed per project", async () => {
@@ -198,8 +199,8 @@ export function directoryContract(create: () => Promise<TestDatabase>): void {
         db.directory.deleteToken("p", "a"),
         db.directory.createToken(newToken("b", { mintedBy: "a" })),
       ]);
-      expect(minted).toBe(false);
-      expect(await db.directory.createToken(newToken("c", { mintedBy: "x" }))).toBe(false);
+      expect(minted).toBe("gone");
+      expect(await db.directory.createToken(newToken("c", { mintedBy: "x" }))).toBe("gone");
       expect(await db.directory.listTokens("p")).toEqual([]);
     });
   });
