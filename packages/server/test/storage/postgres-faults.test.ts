@@ -182,7 +182,7 @@ describe.runIf(cluster !== null)("several hosts", () => {
       await db.close();
       await drop(url);
     });
-    const reads = () => Promise.all(Array.from({ length: 8 }, () => db.records.read([newRef()])));
+    const reads = () => Promise.all(Array.from({ length: 8 }, () => db.directory.getSetting("none")));
     await reads();
     return { db, ways, reads };
   }
@@ -190,7 +190,7 @@ describe.runIf(cluster !== null)("several hosts", () => {
   test("when the first is gone and another is found, nothing goes to the first any more, though it comes back", async () => {
     const { db, ways, reads } = await openOnTwoWays();
     const [first, second] = ways;
-    expect(first.open()).toBeGreaterThan(0);
+    expect(first.open()).toBeGreaterThan(4);
     expect(second.open()).toBe(0);
     // One connection is lost, and the others live on: the first may not know that it was replaced.
     first.refuse();
