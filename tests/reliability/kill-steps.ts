@@ -50,10 +50,7 @@ const REWRAP: readonly Line[] = [
 const LINES: Readonly<Record<Operation, readonly Line[]>> = {
   rotate: [
     ...KEYRING,
-    [
-      "the master key is rotated",
-      after("const masterVersion2 = await this.#masterKeysOf(provider).rotate().catch(rethrow);"),
-    ],
+    ["the master key is rotated", after("const masterVersion2 = await providers.rotate(provider).catch(rethrow);")],
     ...REWRAP,
   ],
   migrate: [

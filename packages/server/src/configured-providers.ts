@@ -70,6 +70,7 @@ export async function openConfiguredProviders(
     await providers.settle(needs);
     await refuseInactive(providers);
     await tellDamaged(ordered, logger);
+    await tellOutdated(providers, logger);
     return providers;
   } catch (error) {
     await Promise.allSettled([...opened.values()].map((provider) => provider.close()));
@@ -133,6 +134,15 @@ async function refuseInactive(providers: KeyProviders): Promise<void> {
     `New keys of this database are wrapped by the key provider ${id}, which is not configured: add it with --key-provider, or, ` +
       "to leave it, start with both and run `tacenda-server keys migrate`.",
   );
+}
+
+/** Of keyrings that are older than another copy; of the others keeps in mind how far they are. Rows are not asked: one may be damaged. */
+async function tellOutdated(providers: KeyProviders, logger: Logger): Promise<void> {
+  for (const provider of providers.all().filter(({ kind }) => kind === "local")) {
+    await providers.noteVersion(provider, await provider.currentVersion());
+    const fault = await providers.outdated(provider);
+    if (fault !== null) logger.error({ provider: provider.id }, fault);
+  }
 }
 
 /** Of keyrings only, for they are at hand. */

@@ -34,7 +34,6 @@ interface Key {
 export class FailoverLoad {
   /** When each write was acknowledged, by server; milliseconds of this process's clock. */
   readonly acknowledged: number[][];
-  readonly read: number[][];
   /** Calls that failed with an error of the SDK that says that a retry makes sense, by its code; of them, writes that may have happened. */
   readonly retryable = new Map<string, number>();
   maybe = 0;
@@ -54,7 +53,6 @@ export class FailoverLoad {
     this.#places = places;
     this.#ledger = ledger;
     this.acknowledged = places.map(() => []);
-    this.read = places.map(() => []);
     this.readiness = places.map(() => []);
     this.#clients = places.flatMap((place, server) => [
       ...Array.from({ length: WRITERS }, (_, writer) => this.#keepWriting(place, server, writer)),
@@ -117,7 +115,6 @@ export class FailoverLoad {
           `server ${server} reads write ${count} of ${name}; ${least} was acknowledged, ${key.begun} begun`,
         );
       }
-      this.read[server]?.push(performance.now());
     }
   }
 

@@ -71,15 +71,16 @@ export async function failOver(cluster: PatroniCluster, events: readonly Event[]
   } finally {
     await load.stop();
   }
-  const losses = await ledger.audit(url, ROOT_TOKEN);
+  const faults = await ledger.audit(url, ROOT_TOKEN);
+  const isLoss = (fault: string) => fault.includes("acknowledged");
   return {
     rounds,
     acknowledged: ledger.acknowledged,
     maybe: load.maybe,
     retryable: Object.fromEntries(load.retryable),
     slowest: load.slowest,
-    losses,
-    violations: [...new Set([...load.faults, ...world.violations])],
+    losses: faults.filter(isLoss),
+    violations: [...faults.filter((fault) => !isLoss(fault)), ...new Set([...load.faults, ...world.violations])],
   };
 }
 

@@ -49,7 +49,7 @@ export class Authenticator {
   /** Ids that no token had a moment ago. */
   readonly #unknown = new LRUCache<string, true>({ max: CACHED_STRANGERS, ttl: CACHE_MILLISECONDS });
   /** Look-ups under way by id, shared by all who ask meanwhile. */
-  #asking = new Map<string, Promise<KnownToken | null>>();
+  #asking = new Map<string, { answer: Promise<KnownToken | null>; askedAt: number }>();
   readonly #strangers = new Gate(STRANGERS);
   /** Counts `forget` calls, so that a look-up begun before one does not put a deleted token back. */
   #generation = 0;
@@ -114,13 +114,17 @@ export class Authenticator {
 
   async #lookUp(id: string): Promise<KnownToken | null> {
     if (this.#unknown.has(id)) return null;
-    const asking = this.#asking;
-    let answer = asking.get(id);
-    if (answer === undefined) {
-      answer = this.#ask(id).finally(() => asking.delete(id));
-      asking.set(id, answer);
+    const [asking, now] = [this.#asking, performance.now()];
+    const underWay = asking.get(id);
+    // What was asked longer ago may come back as it was then.
+    if (underWay !== undefined && now - underWay.askedAt < CACHE_MILLISECONDS) return await underWay.answer;
+    const own = { answer: this.#ask(id), askedAt: now };
+    asking.set(id, own);
+    try {
+      return await own.answer;
+    } finally {
+      if (asking.get(id) === own) asking.delete(id);
     }
-    return await answer;
   }
 
   async #ask(id: string): Promise<KnownToken | null> {

@@ -28,7 +28,7 @@ export interface CopyOptions {
   onProgress?: ((done: number, total: number) => void) | undefined;
 }
 
-export interface CopySummary {
+interface CopySummary {
   stores: number;
   records: number;
   versions: number;

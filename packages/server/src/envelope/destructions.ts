@@ -15,7 +15,7 @@ export class Destructions {
   /** When the question was asked that `#latest` answers. */
   #askedAt = -Infinity;
   /** Under way, and shared by all who wait. */
-  #asking: Promise<string | null> | null = null;
+  #asking: { answer: Promise<string | null>; askedAt: number } | null = null;
 
   /** `ask`: Directory.destructions. `now`: milliseconds of a clock that nobody sets back. */
   constructor(ask: () => Promise<string | null>, now: () => number = () => performance.now()) {
@@ -25,19 +25,28 @@ export class Destructions {
 
   /** What it was three seconds ago at most; at once, unless it was last asked longer ago. @throws {StorageError} */
   latest(): string | null | Promise<string | null> {
-    const age = this.#now() - this.#askedAt;
-    if (age < REFRESH_MILLISECONDS) return this.#latest;
-    this.#asking ??= this.#look().finally(() => (this.#asking = null));
-    if (age >= MAX_MILLISECONDS) return this.#asking;
-    // Nobody waits for it yet. If it fails, somebody asks again.
-    this.#asking.catch(() => undefined);
-    return this.#latest;
+    const now = this.#now();
+    if (now - this.#askedAt < REFRESH_MILLISECONDS) return this.#latest;
+    const asking = this.#asking;
+    // What was asked longer ago may come back as it was then.
+    const { answer } = asking !== null && now - asking.askedAt < MAX_MILLISECONDS ? asking : this.#begin(now);
+    return now - this.#askedAt < MAX_MILLISECONDS ? this.#latest : answer;
   }
 
-  async #look(): Promise<string | null> {
-    const askedAt = this.#now();
-    this.#latest = await this.#ask();
+  #begin(askedAt: number): { answer: Promise<string | null>; askedAt: number } {
+    const asking = { answer: this.#look(askedAt), askedAt };
+    const done = () => {
+      if (this.#asking === asking) this.#asking = null;
+    };
+    // Perhaps nobody waits for it. If it fails, somebody asks again.
+    asking.answer.then(done, done);
+    return (this.#asking = asking);
+  }
+
+  async #look(askedAt: number): Promise<string | null> {
+    const found = await this.#ask();
+    if (askedAt < this.#askedAt) return this.#latest;
     this.#askedAt = askedAt;
-    return this.#latest;
+    return (this.#latest = found);
   }
 }

@@ -6,6 +6,8 @@ import { KeyProviderError, type KeyProvider } from "./key-provider.js";
 
 /** Where the id of the active provider is kept, so that all servers on a database agree on it. */
 export const ACTIVE_PROVIDER_SETTING = "key_provider";
+/** Begin of the name under which the highest known version of a keyring is kept. */
+const KEYRING_VERSION_SETTING = "keyring_version ";
 
 type Settings = Pick<Directory, "getSetting" | "setSetting" | "replaceSetting">;
 
@@ -70,6 +72,44 @@ export class KeyProviders {
   /** Makes another provider wrap all new keys, of this server and of the others on its database. */
   async activate(provider: GuardedKeyProvider): Promise<void> {
     await this.#settings.setSetting(ACTIVE_PROVIDER_SETTING, provider.id);
+  }
+
+  /**
+   * Makes a new version of the active provider's master key; null when that cannot be done here. Not in a keyring that lacks a
+   * version which some server has made: it is an old copy of the file. The new version would have the number of that other
+   * one and be another key, and whatever each of them wrapped would be lost to the other.
+   *
+   * @throws {KeyProviderError}
+   */
+  async rotate(provider: GuardedKeyProvider): Promise<number | null> {
+    if (provider.masterKeys === undefined) return null;
+    const fault = await this.outdated(provider);
+    if (fault !== null) throw new KeyProviderError("refused", fault);
+    const version = await provider.masterKeys.rotate();
+    await this.noteVersion(provider, version);
+    return version;
+  }
+
+  /** Keeps in mind that a keyring has this version, whoever has another copy of it. */
+  async noteVersion(provider: GuardedKeyProvider, version: number): Promise<void> {
+    if (provider.kind !== "local") return;
+    const name = KEYRING_VERSION_SETTING + provider.id;
+    for (;;) {
+      const known = await this.#settings.getSetting(name);
+      if (Number(known) >= version || (await this.#settings.replaceSetting(name, known, String(version)))) return;
+    }
+  }
+
+  /** What is wrong with a keyring that is older than another copy of it, or null. @throws {KeyProviderError} */
+  async outdated(provider: GuardedKeyProvider): Promise<string | null> {
+    if (provider.kind !== "local") return null;
+    const known = Number(await this.#settings.getSetting(KEYRING_VERSION_SETTING + provider.id));
+    const current = await provider.currentVersion();
+    if (known <= current) return null;
+    return (
+      `The keyring ${provider.id} is an old copy: its newest version is ${current}, and version ${known} was made. Put the newest ` +
+      "keyring in its place. Servers on one database need one keyring file that all of them see, or another key provider."
+    );
   }
 
   /** @throws {KeyProviderError} when this server is not configured with it. */

@@ -136,7 +136,6 @@ export class StoreKeys {
 
   /** What became of the keys that were loaded. The database is asked when some store was destroyed since they were seen there. */
   async #see(entry: Entry, destructions: string | null, project: string, store: string): Promise<Sight> {
-    if (entry.seenAfter === destructions) return "same";
     const look = async (): Promise<Sight> => {
       const keys = await this.#directory.wrappedKeys(project, store);
       if (keys.length === 0) return "gone";
@@ -144,8 +143,14 @@ export class StoreKeys {
       entry.seenAfter = destructions;
       return "same";
     };
-    entry.seeing ??= look().finally(() => (entry.seeing = null));
-    return await entry.seeing;
+    while (entry.seenAfter !== destructions) {
+      const underWay = entry.seeing;
+      if (underWay === null) return await (entry.seeing = look().finally(() => (entry.seeing = null)));
+      // It may have begun before the destruction.
+      const seen = await underWay;
+      if (seen !== "same") return seen;
+    }
+    return "same";
   }
 
   /**

@@ -61,7 +61,8 @@ export class KeyAdministration {
   async rotate(): Promise<MasterKeyRef> {
     const { providers, keeper } = this.#options;
     const provider = await providers.active();
-    const masterVersion = await this.#masterKeysOf(provider).rotate().catch(rethrow);
+    const masterVersion = await providers.rotate(provider).catch(rethrow);
+    if (masterVersion === null) throw managedElsewhere(provider);
     keeper.wake();
     return { provider: provider.id, masterVersion };
   }
@@ -214,10 +215,7 @@ export class KeyAdministration {
 
   #masterKeysOf(provider: GuardedKeyProvider): MasterKeys {
     if (provider.masterKeys !== undefined) return provider.masterKeys;
-    throw new KeyAdministrationError(
-      "invalid",
-      `The master keys of ${provider.id} are managed where they are, not here.`,
-    );
+    throw managedElsewhere(provider);
   }
 
   async #referred(master: MasterKeyRef): Promise<KeyAdministrationError> {
@@ -247,6 +245,10 @@ function rethrow(error: unknown): never {
 
 function nameOf({ provider, masterVersion }: MasterKeyRef): string {
   return `Master-key version ${masterVersion} of ${provider}`;
+}
+
+function managedElsewhere({ id }: GuardedKeyProvider): KeyAdministrationError {
+  return new KeyAdministrationError("invalid", `The master keys of ${id} are managed where they are, not here.`);
 }
 
 function inUse(message: string): KeyAdministrationError {

@@ -47,7 +47,7 @@ export async function rotateDueMaster(
 ): Promise<number | null> {
   const due = await nextMasterRotation(providers, period);
   if (due === null || due > now) return null;
-  return (await (await providers.active()).masterKeys?.rotate()) ?? null;
+  return await providers.rotate(await providers.active());
 }
 
 /** Gives new data keys to stores whose newest one is due. Gives their number. @throws {KeyProviderError} */

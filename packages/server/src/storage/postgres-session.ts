@@ -46,7 +46,7 @@ export interface Session {
   /**
    * Sends COMMIT, and waits for as long as the server is seen to wait for a standby: given up, it would wait all the same, and
    * with one new connection after the other the server would have none left for anybody. It rejects when the connection is lost,
-   * or there is no answer and no such reason.
+   * or (of traffic) there is no answer and no such reason.
    */
   commit(): Promise<pg.QueryResult>;
   /** Ends the connection; at once, with what is under way on it, or with a word to the server. */
@@ -146,6 +146,7 @@ function newSession(host: PostgresHost, ssl: ConnectionOptions | false, options:
     isBroken: false,
     warnings: 0,
     async commit() {
+      if (kind === "long") return await client.query("commit");
       let timer: NodeJS.Timeout | null = setTimeout(() => void look(), ANSWER_TIMEOUT);
       const look = async () => {
         const isWaiting = await isWaitingForStandby(client, newSession(host, ssl, options));

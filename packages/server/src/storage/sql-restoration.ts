@@ -131,7 +131,7 @@ async function replaceMark(
       .where("name", "=", RESTORE_MARK)
       .where("value", "=", before)
       .executeTakeFirst();
-    return numDeletedRows === 1n;
+    return numDeletedRows > 0n;
   }
   const { numUpdatedRows } = await transaction
     .updateTable("settings")

@@ -12,6 +12,7 @@ import { StorageError, StorageFullError } from "./record-store.js";
 import type { Schema } from "./schema.js";
 import type { Snapshot } from "./snapshot.js";
 import { createDatabase } from "./sql-database.js";
+import { UNHURRIED } from "./sql-engine.js";
 import { createSnapshot } from "./sql-snapshot.js";
 import { cacheStatements, executeNow, sqliteDialect } from "./sqlite-dialect.js";
 
@@ -33,6 +34,8 @@ export async function createSqliteDatabase(
   const db = new Kysely<Schema>({ dialect: sqliteDialect(writer, statements) });
   return createDatabase({
     reader: new Kysely<Schema>({ dialect: sqliteDialect(reader) }),
+    // They end before a timer could.
+    readTimes: UNHURRIED,
     // The file has one write lock.
     writers: 1,
     destroyedRowsStay: 0,

@@ -139,6 +139,21 @@ test("a token deleted elsewhere is refused a second after it was last looked for
   expect(slow).toHaveBeenCalledTimes(2);
 });
 
+test("nor is a look-up waited for that began more than a second ago", async () => {
+  const { token, rows, authenticate, directory } = setUp();
+  const row = rows.get(token.id) ?? null;
+  const late = Promise.withResolvers<KeptToken | null>();
+  vi.spyOn(directory, "findToken").mockImplementationOnce(() => late.promise);
+  const first = authenticate(token.text);
+  rows.clear();
+  await sleep(1_010);
+  expect(await authenticate(token.text)).toBeNull();
+  late.resolve(row);
+  expect(await first).not.toBeNull();
+  await sleep(1_010);
+  expect(await authenticate(token.text)).toBeNull();
+});
+
 test("a use is noted once a day, as that day, and not at all when it is in the database or nobody got in", async () => {
   const { token, rows, clock, uses, authenticator, authenticate } = setUp();
   const row = rows.get(token.id);

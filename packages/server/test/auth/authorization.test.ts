@@ -76,7 +76,7 @@ test("other authorization schemes and several tokens are refused", async () => {
 test("another's project, a project that does not exist, and what is no route are answered alike", async () => {
   const manager = await world.mint("default", [{ stores: ["*"], permissions: ["manage"] }]);
   const inProject = GUARDED.filter(({ path }) => path.includes(":project"));
-  expect(inProject.length).toBe(19);
+  expect(inProject.length).toBe(20);
   const all = await fingerprints([
     ...inProject.flatMap((route) => [
       send(route, manager, "other"),

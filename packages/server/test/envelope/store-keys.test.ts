@@ -1,6 +1,7 @@
 /** Unwrapping, caching and failing of store keys; spec/envelope.md § Store keys, § Wrapping. */
 
 import { randomBytes } from "node:crypto";
+import { setTimeout as sleep } from "node:timers/promises";
 
 import { describe, expect, test, vi } from "vitest";
 
@@ -184,6 +185,22 @@ describe("a store that another server has destroyed", () => {
     expect(await open("user-tokens")).not.toBeNull();
     await directory.destroyStore("default", "user-tokens", 9);
     clock.now += 3_000;
+    expect(await open("user-tokens")).toBeNull();
+    expect(await open("other")).not.toBeNull();
+  });
+
+  test("is gone as soon when a question that was asked before comes back late, or never", async () => {
+    const { directory, clock, ask, open } = await openBoth();
+    const before = await directory.destructions();
+    const late = Promise.withResolvers<string | null>();
+    ask.mockImplementationOnce(() => late.promise);
+    clock.now += 1_000;
+    expect(await open("user-tokens")).not.toBeNull();
+    await directory.destroyStore("default", "user-tokens", 9);
+    clock.now += 3_000;
+    expect(await open("user-tokens")).toBeNull();
+    late.resolve(before);
+    await sleep(10);
     expect(await open("user-tokens")).toBeNull();
     expect(await open("other")).not.toBeNull();
   });

@@ -33,7 +33,7 @@ test("one origin may call and read, errors included", async () => {
     expect(answer.status).toBe(status);
     expect(answer.headers.get("access-control-allow-origin")).toBe(ORIGIN);
     expect(answer.headers.get("access-control-expose-headers")).toBe(
-      "etag, retry-after, tacenda-created-at, tacenda-attributes, tacenda-request-id, tacenda-secret-check",
+      "etag, retry-after, tacenda-created-at, tacenda-attributes, tacenda-request-id, tacenda-secret-check, tacenda-protocol",
     );
     expect(answer.headers.has("access-control-allow-credentials")).toBe(false);
   }

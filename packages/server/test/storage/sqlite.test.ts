@@ -206,7 +206,7 @@ describe("transactions", () => {
     const other = openConnection(file, "writer");
     other.exec("begin immediate");
     const refused: unknown = await db.records.commit([write(newRef(), 1)]).catch((error: unknown) => error);
-    expect(refused).toMatchObject({ name: "StorageError", outcome: "none" });
+    expect(refused).toMatchObject({ name: "StorageBusyError", outcome: "none" });
     other.exec("rollback");
     other.close();
     expect(await db.records.commit([write(newRef(), 1)])).toEqual({ applied: true });
