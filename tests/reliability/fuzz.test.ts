@@ -61,7 +61,7 @@ async function fuzz(bin: string, database: DatabaseName, count: number): Promise
 
   const property = fc.asyncProperty(requests, async (list) => {
     if (scene === undefined || runs % SCENE_LASTS === 0 || !(await isAlive(server.url, scene))) {
-      scene = await setScene(server.url, runs);
+      scene = await setScene(server.url, runs, scene);
       for (const name of TOKEN_NAMES) tokens.add(scene.tokens[name]);
     }
     runs++;

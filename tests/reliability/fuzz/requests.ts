@@ -5,7 +5,7 @@ import fc from "fast-check";
 
 import { ROUTES, type Route } from "../../../packages/server/src/http/routes.ts";
 import { Body, bodyFor } from "./bodies.ts";
-import { CANARY, HASHES, NEEDLE, STORES, TOKEN_NAMES, type Scene, type TokenName } from "./scene.ts";
+import { CANARY, ELSEWHERE, HASHES, NEEDLE, STORES, TOKEN_NAMES, type Scene, type TokenName } from "./scene.ts";
 
 /** How the body is sent; in some ways the request never ends, or ends too early. */
 type Framing =
@@ -222,7 +222,7 @@ const wellRouted = routes.chain((one) =>
     project: often(
       40,
       fc.constant<string | null>(null),
-      fc.constantFrom(CANARY, "elsewhere", "default", "nowhere"),
+      fc.constantFrom(CANARY, ELSEWHERE, "default", "nowhere"),
       fc.constantFrom(...ODD_SEGMENTS),
     ),
     store: often(40, fc.constantFrom("a", "a", "a", "a", ...STORES), fc.constantFrom(...ODD_SEGMENTS)),
@@ -346,8 +346,7 @@ export interface Rendered {
 export function render(request: FuzzRequest, scene: Scene): Rendered {
   const { sender, framing, mediaType, query } = request;
   const aimed = routeOf(request);
-  // The root token may do everything, the canary included.
-  const project = sender === "root" && request.project === CANARY ? scene.project : (request.project ?? scene.project);
+  const project = projectOf(request, scene);
   const token = typeof request.token === "string" ? request.token : (scene.tokenIds[request.token] ?? "");
   const own = aimed.path
     .replace(":project", () => project)
@@ -378,6 +377,12 @@ export function render(request: FuzzRequest, scene: Scene): Rendered {
     isPartial: framing === "long" || framing === "expect",
     hasMore: framing === "short" || framing === "missing" || method === "CONNECT",
   };
+}
+
+function projectOf({ project, sender }: FuzzRequest, scene: Scene): string {
+  if (project === ELSEWHERE) return scene.elsewhere;
+  // The root token may do everything, with the canary included.
+  return project === null || (project === CANARY && sender === "root") ? scene.project : project;
 }
 
 function tweaked(path: string, tweak: number): string {

@@ -18,6 +18,8 @@ export const HASHES: readonly string[] = Array.from({ length: 9 }, (_, index) =>
 
 export interface Scene {
   project: string;
+  /** The project of the token `foreign`. */
+  elsewhere: string;
   /** By what they may do; `dead` was deleted, `foreign` is of another project, `root` may do everything. */
   tokens: Readonly<Record<TokenName, string>>;
   /** Ids of tokens that may be deleted. */
@@ -28,6 +30,8 @@ export const TOKEN_NAMES = ["manager", "full", "reader", "writer", "dead", "fore
 export type TokenName = (typeof TOKEN_NAMES)[number];
 
 export const CANARY = "canary";
+/** Stands for the scene's other project. */
+export const ELSEWHERE = "elsewhere";
 
 interface CallOptions {
   token?: string;
@@ -58,11 +62,13 @@ async function must(answer: Promise<Response>): Promise<Response> {
 }
 
 /** Destroys the project of the scene before, if there is one, and makes another. */
-export async function setScene(url: string, number: number): Promise<Scene> {
-  await call(url, "DELETE", `/v1/projects/${NEEDLE}-${number - 1}`);
-  const project = `${NEEDLE}-${number}`;
-  await call(url, "POST", "/v1/projects", { json: { id: "elsewhere" } });
-  await must(call(url, "POST", "/v1/projects", { json: { id: project } }));
+export async function setScene(url: string, number: number, before: Scene | undefined): Promise<Scene> {
+  const [project, elsewhere] = [`${NEEDLE}-${number}`, `${ELSEWHERE}-${number}`];
+  for (const id of before === undefined ? [] : [before.project, before.elsewhere]) {
+    // A request may have destroyed it already.
+    await call(url, "DELETE", `/v1/projects/${id}`);
+  }
+  for (const id of [project, elsewhere]) await must(call(url, "POST", "/v1/projects", { json: { id } }));
   const base = `/v1/projects/${project}`;
   for (const id of STORES) {
     await must(
@@ -81,7 +87,7 @@ export async function setScene(url: string, number: number): Promise<Scene> {
     mint(["read"], "a"),
     mint(["write"], "a*"),
     mint(["manage"]),
-    mint(["manage"], "*", "elsewhere"),
+    mint(["manage"], "*", elsewhere),
     mint(["read"]),
   ]);
   await must(call(url, "DELETE", `${base}/tokens/${dead.id}`));
@@ -89,6 +95,7 @@ export async function setScene(url: string, number: number): Promise<Scene> {
   const tokens = { manager, full, reader, writer, dead, foreign };
   return {
     project,
+    elsewhere,
     tokens: {
       ...(Object.fromEntries(Object.entries(tokens).map(([name, { token }]) => [name, token])) as Scene["tokens"]),
       root: ROOT_TOKEN,
