@@ -8,7 +8,7 @@ import fc from "fast-check";
 import { refused, result, type Outcome, type StoreModel } from "./model.ts";
 import type { ModelWorld } from "./world.ts";
 
-export interface Real {
+interface Real {
   world: ModelWorld;
   /** Keys of a sequence are its own. */
   nameOf: (key: number) => string;
