@@ -31,7 +31,10 @@ describe.each(Object.keys(PROXIES) as ProxyName[])("%s", (name) => {
   const { program } = PROXIES[name];
   const isHere = program !== null;
 
-  test.skipIf(isHere)("is not to be had from Debian's packages here", () => undefined);
+  test("is to be had from Debian's packages", (context) => {
+    if (!isHere && process.env.CI === undefined) context.skip("it could not be fetched: see above");
+    expect(isHere).toBe(true);
+  });
 
   test.runIf(isHere)("carries values up to the largest, versions, conditions and batches", async () => {
     const { url } = await startProxy(name, world.url);

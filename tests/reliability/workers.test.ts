@@ -11,7 +11,7 @@ import { promisify } from "node:util";
 
 import { describe, expect, onTestFinished, test } from "vitest";
 
-import { runCommand, spawnServer, type ServerProcess } from "../server-process.ts";
+import { freshFolder, runCommand, spawnServer, type ServerProcess } from "../server-process.ts";
 import { freshPlace, sharedCluster, type Place } from "./databases.ts";
 import { ROOT_TOKEN } from "./key-world.ts";
 import { stateOf } from "./takeover-trial.ts";
@@ -85,6 +85,16 @@ const counted = async (server: ServerProcess, route: string) => {
 };
 
 describe("workers", { timeout: 120_000 }, () => {
+  test("get secrets that come from files", async () => {
+    const { dataDir, databaseUrl } = await freshPlace("PostgreSQL");
+    const file = join(await freshFolder(), "secret");
+    await writeFile(`${file}-url`, `${databaseUrl ?? ""}\n`, { mode: 0o600 });
+    await writeFile(`${file}-token`, `${ROOT_TOKEN}\n`, { mode: 0o600 });
+    const env = { TACENDA_DATABASE_URL_FILE: `${file}-url`, TACENDA_ROOT_TOKEN_FILE: `${file}-token` };
+    const server = await start([], { dataDir, databaseUrl, env });
+    expect(await ask(server, "/v1/projects")).toBe(200);
+  });
+
   test("share a port, with one root token, and their metrics are those of one server", async () => {
     const place = await freshPlace("PostgreSQL");
     const server = await start(["--metrics-port", "0"], place);
