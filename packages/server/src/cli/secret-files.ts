@@ -1,4 +1,4 @@
-/** Variables that hold a secret can come from files instead, as container platforms and systemd hand secrets over. */
+/** Variables that hold a secret can come from files instead, as container platforms and systemd hand them over; spec/http.md § Starting. */
 
 import { readFile } from "node:fs/promises";
 
