@@ -22,7 +22,7 @@ export async function readSecretFiles(environment: NodeJS.ProcessEnv): Promise<v
     if (value === "") throw new InvalidOptionError(`The file that ${name}_FILE names is empty.`);
     environment[name] = value;
     // Workers get this environment, and would find both.
-    delete environment[`${name}_FILE`];
+    Reflect.deleteProperty(environment, `${name}_FILE`);
   }
 }
 
