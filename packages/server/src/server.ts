@@ -161,12 +161,12 @@ const OPTION_NAMES = {
  * @throws {StartupError} or what openDataDirectory throws; nothing is left open then.
  */
 export async function startServer(options: ServerOptions): Promise<RunningServer> {
+  checkOptions<ServerOptions>("startServer", options, OPTION_NAMES);
   return await startServerWith(options, options.metricsPort === undefined ? undefined : createMetrics());
 }
 
 /** The same with metrics that may be served elsewhere. @throws as startServer does */
 export async function startServerWith(options: ServerOptions, metrics: Metrics | undefined): Promise<RunningServer> {
-  checkOptions<ServerOptions>("startServer", options, OPTION_NAMES);
   const { dataDir, databaseUrl, databaseConnections, keyringFile, keyProviders, logger = SILENT } = options;
   const rootDigest = options.rootToken === undefined ? null : givenRootDigest(options.rootToken);
   const guard = { observe: metrics?.observeKeyProvider };
