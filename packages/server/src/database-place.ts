@@ -2,7 +2,7 @@
 
 import { StartupError } from "./startup-error.js";
 import type { Database } from "./storage/database.js";
-import { CLOSED_MARK, RESTORE_MARK, readClosedMark, readCopyMark } from "./storage/restoration.js";
+import { CLOSED_MARK, RESTORE_MARK, readClosedMark, readCopyMark, type HeldWrites } from "./storage/restoration.js";
 import type { Snapshot } from "./storage/snapshot.js";
 
 /** A database, with whatever keeps others from it. */
@@ -16,6 +16,8 @@ export interface HeldDatabase {
 export interface Hold {
   /** @throws {StartupError} when somebody uses the database whom the hold does not keep out. */
   refuseOthers(): Promise<void>;
+  /** Sees to it that nothing is written until its `release`, or that its `check` tells. @throws {StorageError} */
+  holdWrites(): Promise<HeldWrites>;
   /** Opens it for writing. Whoever calls this closes it, before `release`. */
   open(): Promise<Database>;
   release(): void;
@@ -67,8 +69,11 @@ export async function refuseUnfit(place: DatabasePlace, { directory }: Database)
   const closed = readClosedMark(await directory.getSetting(CLOSED_MARK));
   if (closed === null) return;
   throw new StartupError(
-    `${sentence(place)} was closed at ${closed.at}: it was copied to ${closed.to}. Serve that one: what is written to this one ` +
-      "is missing there. To serve this one after all: tacenda-server reopen.",
+    closed.run === undefined
+      ? `${sentence(place)} was closed at ${closed.at}: it was copied to ${closed.to}. Serve that one: what is written to this one ` +
+          "is missing there. To serve this one after all: tacenda-server reopen."
+      : `${sentence(place)} was closed at ${closed.at}, while it is copied to ${closed.to}. If no copy runs any more, it was ` +
+          "interrupted: run the same copy again, or serve this one after all: tacenda-server reopen.",
   );
 }
 

@@ -5,7 +5,13 @@ import { setTimeout as sleep } from "node:timers/promises";
 import type { DatabasePlace, HeldDatabase } from "./database-place.js";
 import { StartupError } from "./startup-error.js";
 import { OlderDatabaseError } from "./storage/database.js";
-import { listOthers, lockPostgresForRestore, openPostgres, openPostgresSnapshot } from "./storage/postgres.js";
+import {
+  holdPostgresWrites,
+  listOthers,
+  lockPostgresForRestore,
+  openPostgres,
+  openPostgresSnapshot,
+} from "./storage/postgres.js";
 import { describePostgres, parsePostgresUrl } from "./storage/postgres-url.js";
 import type { Snapshot } from "./storage/snapshot.js";
 import { takeTurnToStart } from "./turn-to-start.js";
@@ -36,6 +42,7 @@ export function postgresPlace(url: string, connections?: number, named?: string)
     },
     hold: () => ({
       refuseOthers: () => refuseOthers(url, name),
+      holdWrites: () => holdPostgresWrites(url),
       open: () => openPostgres(url, connections),
       release() {
         // Nothing was taken: servers need no lock on such a database.

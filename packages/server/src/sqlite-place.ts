@@ -10,7 +10,7 @@ import { OlderDatabaseError, type Database } from "./storage/database.js";
 import { lockDataDirectory } from "./storage/lock.js";
 import { StorageFullError } from "./storage/record-store.js";
 import type { Snapshot } from "./storage/snapshot.js";
-import { openSqlite, openSqliteSnapshot } from "./storage/sqlite.js";
+import { openSqlite, openSqliteSnapshot, watchSqlite } from "./storage/sqlite.js";
 
 /** `directory` is absolute, and made before the database is opened for serving or restoring. */
 export function sqlitePlace(directory: string): DatabasePlace {
@@ -42,6 +42,8 @@ export function sqlitePlace(directory: string): DatabasePlace {
       return {
         // The lock keeps them out.
         refuseOthers: () => Promise.resolve(),
+        // It does not keep out what writes beside servers.
+        holdWrites: () => new Promise((resolve) => resolve(watchSqlite(file))),
         open: () => openSqlite(file),
         release: () => lock.release(),
       };

@@ -20,7 +20,10 @@ export function addCopyCommands(program: Command, exitWith: (code: number) => vo
     )
     .addOption(keyProviderOption())
     .addOption(dataDirOption("where keyring.json is when neither is a data directory"))
-    .option("--close-source", "in the end, mark the source so that no server starts on it any more")
+    .option(
+      "--close-source",
+      "before the two are compared, close the source: no server starts on it or writes to it any more",
+    )
     .option("--ignore-connections", "copy from PostgreSQL although others are connected, none of which is a server")
     .action(async (flags: CopyFlags) => exitWith(await copy(flags)));
   program

@@ -10,13 +10,13 @@ import { verify } from "../backup/verify.js";
 import { compareDatabases } from "../copy/compare.js";
 import { copyDatabase, type Copy } from "../copy/copy-database.js";
 import { CopyError } from "../copy/errors.js";
+import { closeSource, holdSource, type SourceGuard } from "../copy/guard-source.js";
 import { openWholeSnapshot, type DatabasePlace, type HeldDatabase, type Hold } from "../database-place.js";
 import type { KeyProviders } from "../envelope/key-providers.js";
 import { placeNamed, type NamedPlace } from "../named-place.js";
 import { makeOwnDirectory } from "../own-directory.js";
 import { NewerDatabaseError, OlderDatabaseError, type Database } from "../storage/database.js";
 import { DataDirectoryLockedError } from "../storage/lock.js";
-import { CLOSED_MARK, type ClosedMark } from "../storage/restoration.js";
 import type { Snapshot } from "../storage/snapshot.js";
 import { openKeyProviders, type KeyFlags } from "./key-provider.js";
 import { createLogger } from "./process.js";
@@ -102,19 +102,7 @@ async function copyAndCheck(sides: Sides, { hold, providers, database, flags }: 
       `Copied ${stores} stores, ${records} records, ${versions} versions from ${source.name} to ${target.name}\n` +
         (kept > 0 ? `Of these, ${kept} records were there from a run that was interrupted.\n` : ""),
     );
-    if (!(await areEqual(sides))) {
-      process.stdout.write(
-        "The two are not the same, and no server serves the target. Run the same command again: what was changed in the source " +
-          "since is copied then. What still differs after that is damaged in the target: copy into another place.\n",
-      );
-      return 1;
-    }
-    const damaged = await openAll(target, providers);
-    if (flags.closeSource === true) await closeSource(sides, hold);
-    if (flags.ignoreConnections !== true) await hold.refuseOthers();
-    await copied.end();
-    process.stdout.write(describeEnd(sides, flags.closeSource === true, damaged));
-    return damaged === 0 ? 0 : 1;
+    return await checkAndEnd(sides, { hold, providers, flags, copied });
   } catch (error) {
     // These say by themselves what to do.
     if (!(error instanceof CopyError || error instanceof BackupError)) {
@@ -122,6 +110,54 @@ async function copyAndCheck(sides: Sides, { hold, providers, database, flags }: 
     }
     throw error;
   }
+}
+
+/** What is compared stays as it is until the end: the guard comes first. */
+async function checkAndEnd(
+  sides: Sides,
+  { hold, providers, flags, copied }: Omit<Work, "database"> & { copied: Copy },
+): Promise<number> {
+  const { source, target } = sides;
+  const closes = flags.closeSource === true;
+  const guard = closes ? await closeSource(source, target, hold) : await holdSource(hold);
+  let isEnding = false;
+  try {
+    // Those of whom this says to stop them are better heard of before hours of comparing.
+    if (flags.ignoreConnections !== true) await hold.refuseOthers();
+    if (!(await areEqual(sides))) {
+      process.stdout.write(
+        "The two are not the same, and no server serves the target. Run the same command again: what was changed in the source " +
+          "since is copied then. What still differs after that is damaged in the target: copy into another place.\n",
+      );
+      await giveUp(sides, guard);
+      return 1;
+    }
+    const damaged = await openAll(target, providers);
+    // To a closed one nobody writes, whoever is connected.
+    if (flags.ignoreConnections !== true && !closes) await hold.refuseOthers();
+    await guard.settle();
+    isEnding = true;
+    await copied.end();
+    process.stdout.write(describeEnd(sides, closes, damaged));
+    return damaged === 0 ? 0 : 1;
+  } catch (error) {
+    // Of an end that failed it may not be known whether servers start on the target from now on.
+    await giveUp(sides, isEnding && closes ? null : guard);
+    throw error;
+  } finally {
+    await guard.release();
+  }
+}
+
+/** Null: nothing is to be undone. Never throws, for there is something else to tell. */
+async function giveUp({ source }: Sides, guard: SourceGuard | null): Promise<void> {
+  const outcome = await guard?.undo().catch(() => undefined);
+  if (outcome === "as it was") return;
+  process.stderr.write(
+    outcome === "opened"
+      ? `Servers start on ${source.name} again.\n`
+      : `${source.name} may be closed now. To serve it after all, as long as nobody serves the copy: tacenda-server reopen.\n`,
+  );
 }
 
 async function copyAll({ source, target }: Sides, database: Database): Promise<Copy> {
@@ -171,23 +207,12 @@ async function openAll(target: DatabasePlace, providers: KeyProviders): Promise<
   });
 }
 
-/** From now on no server starts on the source. */
-async function closeSource({ target }: Sides, hold: Hold): Promise<void> {
-  const database = await hold.open();
-  try {
-    const mark: ClosedMark = { to: target.name, at: new Date().toISOString() };
-    await database.directory.setSetting(CLOSED_MARK, JSON.stringify(mark));
-  } finally {
-    await database.close();
-  }
-}
-
 function describeEnd({ source, target }: Sides, isClosed: boolean, damaged: number): string {
   return (
     `${damaged === 0 ? "" : "The copy is true all the same. "}Serve ${target.name}, with the same keyring or key providers.\n` +
     (isClosed
       ? `No server starts on ${source.name} any more (tacenda-server reopen takes that back).\n`
-      : `Nothing keeps servers from ${source.name}: start none, for what it gets from now on is missing in the copy (--close-source sees to that).\n`)
+      : `Up to now nothing was written to ${source.name}, but nothing keeps servers from it: start none, for what it gets from now on is missing in the copy (--close-source sees to that).\n`)
   );
 }
 

@@ -14,7 +14,7 @@ export interface Database {
   maintenance: MaintenanceStore;
   restoration: Restoration;
   quotas: QuotaStore;
-  /** Resolves when the database answers (readiness). @throws {StorageError} */
+  /** Resolves when the database answers, and is not closed (readiness). @throws {StorageError} */
   check(): Promise<void>;
   /** Waits for the writes under way, then closes. Calls made afterwards throw StorageError. */
   close(): Promise<void>;

@@ -9,6 +9,7 @@ import { Kysely, sql, type QueryResult } from "kysely";
 
 import type { Database } from "./database.js";
 import { migrate, type SqlTypes } from "./migrations.js";
+import { setClosed } from "./postgres-closing.js";
 import { asOne, postgresDialect, type Sessions } from "./postgres-dialect.js";
 import { ConnectionLostError, retryOf, toStorageError } from "./postgres-errors.js";
 import { PostgresPool } from "./postgres-pool.js";
@@ -72,6 +73,7 @@ export async function createPostgresDatabase(url: PostgresUrl, connections: numb
       // lock on the table everybody queues. Readers, who lock nothing, go on.
       await sql`lock table store_keys in exclusive mode`.execute(transaction);
     },
+    setClosed,
     retryOf,
     toStorageError,
     scrub() {

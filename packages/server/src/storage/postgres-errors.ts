@@ -1,6 +1,7 @@
 /** What PostgreSQL's errors mean to who writes, by their SQLSTATE codes. What drivers throw is kept out of sight: it quotes values. */
 
 import { StorageBusyError, StorageError, StorageFullError } from "./record-store.js";
+import { CLOSED } from "./restoration.js";
 import type { Retry } from "./sql-engine.js";
 import { CreationRaceError } from "./sql-record-writer.js";
 
@@ -30,6 +31,8 @@ const AWAY = new Set(["57P01", "57P02", "57P03", "57P05", "25006", "25P03", "533
 /** Statements that were prepared on this connection are of no use any more: the tables were changed, or a pooler was in between. */
 const STALE_STATEMENTS = new Set(["26000", "0A000"]);
 const FULL = new Set(["53100", "54000"]);
+/** What a closed database says to whoever writes (postgres-closing.ts). */
+export const CLOSED_STATE = "TC001";
 
 /** SQLSTATE of what the server said; undefined when it was the connection that failed. */
 export function sqlState(error: unknown): string | undefined {
@@ -73,6 +76,7 @@ export function toStorageError(error: unknown, committing: boolean): StorageErro
   if (FULL.has(state)) {
     return new StorageFullError("There is no room for this write. Free or add disk space, then try again.", { cause });
   }
+  if (state === CLOSED_STATE) return new StorageBusyError(CLOSED, { cause });
   if (state === "57014") return new StorageBusyError("The database took too long. Try again.", { cause });
   if (state.startsWith("23") || retryOf(error, committing) === null) {
     return new StorageError("The database failed. The server's log has the cause.", { cause });

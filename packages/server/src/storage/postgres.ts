@@ -2,6 +2,7 @@
 
 import type { Database } from "./database.js";
 import { parsePostgresUrl } from "./postgres-url.js";
+import type { HeldWrites } from "./restoration.js";
 import type { Snapshot } from "./snapshot.js";
 
 /** Connections of one server, unless it is told otherwise. */
@@ -46,4 +47,11 @@ export async function lockPostgresForRestore(url: string): Promise<{ release(): 
   const parsed = parsePostgresUrl(url);
   const { lockForRestore } = await import("./postgres-database.js");
   return await lockForRestore(parsed);
+}
+
+/** Keeps writes, of whoever, from the database until `release` is called or the connection is lost. @throws {StorageError} */
+export async function holdPostgresWrites(url: string): Promise<HeldWrites> {
+  const parsed = parsePostgresUrl(url);
+  const { lockAgainstWrites } = await import("./postgres-closing.js");
+  return await lockAgainstWrites(parsed);
 }

@@ -21,6 +21,19 @@ export interface ClosedMark {
   to: string;
   /** RFC 3339. */
   at: string;
+  /** As long as that copy is not finished: another one of each run. */
+  run?: string;
+}
+
+/** What a server that runs on a closed database has to say to whoever needs it. */
+export const CLOSED =
+  "The database of this server was closed: it was copied to another place, or is being copied. Nothing was written.";
+
+/** Keeps writes from a database while it is copied, as far as its kind lets it. */
+export interface HeldWrites {
+  /** @throws {StorageError} when something may have been written since. */
+  check(): Promise<void>;
+  release(): Promise<void>;
 }
 
 /** Null when there is none. */
@@ -55,4 +68,10 @@ export interface Restoration {
    * not `before` (any more): somebody else has begun, or what a killed process had under way has come first.
    */
   commit(rows: readonly RestoredRow[], before: string | null, after: string | null): Promise<boolean>;
+  /**
+   * Puts the closed mark `after` in the place of `before`; null is no mark. With a mark the database takes no writes any more, and
+   * those that were under way are over, as far as its kind can see to that itself (PostgreSQL; SQLite's has its data directory's
+   * lock). False, and nothing changes, when the mark is not `before` (any more).
+   */
+  replaceClosedMark(before: string | null, after: string | null): Promise<boolean>;
 }

@@ -7,6 +7,8 @@ import { NewerDatabaseError } from "./database.js";
 import { SqlDirectory } from "./sql-directory.js";
 import { LIMIT } from "./patience.js";
 import { AT_ONCE, UNHURRIED, read, type SqlEngine } from "./sql-engine.js";
+import { StorageBusyError } from "./record-store.js";
+import { CLOSED, CLOSED_MARK } from "./restoration.js";
 import { SqlKeyDirectory } from "./sql-key-directory.js";
 import { SqlMaintenanceStore } from "./sql-maintenance.js";
 import { SqlQuotaStore } from "./sql-quotas.js";
@@ -35,9 +37,10 @@ export async function createDatabase(engine: SqlEngine): Promise<Database> {
     restoration: new SqlRestoration(unhurried, queue),
     quotas: new SqlQuotaStore(unhurried, queue),
     async check() {
-      await read({ ...engine, readTimes: AT_ONCE }, (db) =>
-        db.selectFrom("settings").select("name").limit(1).execute(),
+      const closed = await read({ ...engine, readTimes: AT_ONCE }, (db) =>
+        db.selectFrom("settings").select("name").where("name", "=", CLOSED_MARK).execute(),
       );
+      if (closed.length > 0) throw new StorageBusyError(CLOSED);
     },
     async close() {
       const idle = queue.close();

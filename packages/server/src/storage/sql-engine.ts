@@ -41,6 +41,11 @@ export interface SqlEngine {
    * before the first query of its transaction, which then sees what those others have written.
    */
   lockStoreKeys(transaction: Transaction<Schema>): Promise<void>;
+  /**
+   * Makes the database itself refuse writes, or take them again, from the end of the transaction on (restoration.ts), unless
+   * `replaceMark` is false; that is then the answer.
+   */
+  setClosed(transaction: Transaction<Schema>, isClosed: boolean, replaceMark: () => Promise<boolean>): Promise<boolean>;
   /** Whether what was thrown may go away by itself. `committing`: it came from COMMIT; null then if that may have worked. */
   retryOf(error: unknown, committing: boolean): Retry | null;
   /**

@@ -4,7 +4,7 @@ import { sql, type Kysely, type Transaction } from "kysely";
 
 import { RECORD, ROW_TABLES, VERSION_COLUMNS, type PortableRow } from "./portable.js";
 import { prepare, type Prepared } from "./prepared.js";
-import { RESTORE_MARK, type RestoredRow, type Restoration } from "./restoration.js";
+import { CLOSED_MARK, RESTORE_MARK, type RestoredRow, type Restoration } from "./restoration.js";
 import type { Schema } from "./schema.js";
 import { read, type SqlEngine } from "./sql-engine.js";
 import type { WriteQueue } from "./write-queue.js";
@@ -56,13 +56,19 @@ export class SqlRestoration implements Restoration {
   async commit(rows: readonly RestoredRow[], before: string | null, after: string | null): Promise<boolean> {
     return await this.#queue.inBackground(async (transaction) => {
       // First of all: another commit with a mark waits for the end of this one, and then finds what it has left.
-      if (!(await replaceMark(transaction, before, after))) return false;
+      if (!(await replaceMark(transaction, RESTORE_MARK, before, after))) return false;
       const queries = rows.flatMap(({ table, as, row }) => (as === "reference" ? [] : [this.#query(table, as)(row)]));
       await this.#engine.executeAll(transaction, queries);
       // They refer to rows that are there already, of this batch or an earlier one.
       for (const { table, as, row } of rows) if (as === "reference") await setReference(transaction, table, row);
       return true;
     });
+  }
+
+  async replaceClosedMark(before: string | null, after: string | null): Promise<boolean> {
+    return await this.#queue.inBackground((transaction) =>
+      this.#engine.setClosed(transaction, after !== null, () => replaceMark(transaction, CLOSED_MARK, before, after)),
+    );
   }
 
   #query(name: string, as: keyof typeof CHANGES): Prepared<PortableRow, unknown> {
@@ -113,6 +119,7 @@ async function setReference(transaction: Transaction<Schema>, name: string, row:
 /** False, and nothing changes, when it is another one. */
 async function replaceMark(
   transaction: Transaction<Schema>,
+  name: string,
   before: string | null,
   after: string | null,
 ): Promise<boolean> {
@@ -120,7 +127,7 @@ async function replaceMark(
     if (after === null) return true;
     const { numInsertedOrUpdatedRows } = await transaction
       .insertInto("settings")
-      .values({ name: RESTORE_MARK, value: after })
+      .values({ name, value: after })
       .onConflict((conflict) => conflict.doNothing())
       .executeTakeFirst();
     return numInsertedOrUpdatedRows === 1n;
@@ -128,7 +135,7 @@ async function replaceMark(
   if (after === null) {
     const { numDeletedRows } = await transaction
       .deleteFrom("settings")
-      .where("name", "=", RESTORE_MARK)
+      .where("name", "=", name)
       .where("value", "=", before)
       .executeTakeFirst();
     return numDeletedRows > 0n;
@@ -136,7 +143,7 @@ async function replaceMark(
   const { numUpdatedRows } = await transaction
     .updateTable("settings")
     .set({ value: after })
-    .where("name", "=", RESTORE_MARK)
+    .where("name", "=", name)
     .where("value", "=", before)
     .executeTakeFirst();
   return numUpdatedRows === 1n;

@@ -48,6 +48,8 @@ export async function createSqliteDatabase(
     },
     executeAll: (_, queries) => new Promise((resolve) => resolve(executeNow(statements, queries))),
     lockStoreKeys: () => Promise.resolve(),
+    // The lock on the data directory keeps servers out, and the mark what writes beside them.
+    setClosed: (_transaction, _isClosed, replaceMark) => replaceMark(),
     // A transaction has the whole file to itself: nobody can come in its way once it has begun.
     retryOf: (error, committing) => (!committing && isBusy(error) ? "busy" : null),
     toStorageError,

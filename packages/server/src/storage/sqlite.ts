@@ -1,6 +1,8 @@
 /** The embedded database: the SQL storage on one SQLite file, by one connection that writes and one that reads. */
 
 import type { Database } from "./database.js";
+import { StorageError } from "./record-store.js";
+import type { HeldWrites } from "./restoration.js";
 import type { Snapshot } from "./snapshot.js";
 import { openConnection } from "./sqlite-connection.js";
 import { createSqliteDatabase, createSqliteSnapshot } from "./sqlite-database.js";
@@ -28,4 +30,20 @@ export async function openSqlite(file: string): Promise<Database> {
  */
 export async function openSqliteSnapshot(file: string): Promise<Snapshot> {
   return await createSqliteSnapshot(openConnection(file, "reader"));
+}
+
+/** Sees whether anything is written to the database in `file`, and keeps nobody from it. @throws {StorageError} */
+export function watchSqlite(file: string): HeldWrites {
+  const connection = openConnection(file, "reader");
+  // It changes when another connection has committed something.
+  const state = () => connection.pragma("data_version", { simple: true });
+  const before = state();
+  return {
+    check() {
+      if (state() === before) return Promise.resolve();
+      const message = "Something was written to the source while it was compared: what the copy holds is not all.";
+      return Promise.reject(new StorageError(message));
+    },
+    release: () => Promise.resolve(void connection.close()),
+  };
 }
