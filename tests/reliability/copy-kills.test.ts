@@ -103,7 +103,7 @@ function copy({ bin, source, target, keyring }: World, until?: (running: () => b
     TACENDA_COPY_TO: target.databaseUrl ?? target.dataDir,
     TACENDA_KEYRING: keyring,
   };
-  return runCommand(["copy"], { bin, env, ...(until && { until }) });
+  return runCommand(["copy", "--close-source"], { bin, env, ...(until && { until }) });
 }
 
 /** How copies end before their time, in turn. */
@@ -189,6 +189,7 @@ async function killAndFinish(world: World): Promise<Outcome> {
   }
   const { code, output } = finished ?? (await copy(world));
   if (code !== 0) faults.push(`the last run ended with ${code}: ${output}`);
+  if (!output.includes("No server starts on")) faults.push(`the source is not closed: ${output}`);
   outcome.kept = Number(/Of these, (\d+) records/.exec(output)?.[1] ?? 0);
   const args = ["verify", "--data-dir", world.target.dataDir, "--keyring", world.keyring];
   const verified = await runCommand(args, { bin: world.bin, env: world.target.env });

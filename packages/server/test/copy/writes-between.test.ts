@@ -157,7 +157,7 @@ describe.runIf(hasPostgres)("of a source on PostgreSQL", () => {
     tables.push("record_versions", "retired_master_keys", "reencryptions");
     for (const table of tables) {
       for (const sql of [`delete from ${table}`, `insert into ${table} select * from ${table}`, `truncate ${table}`]) {
-        await expect(source.exec(`${sql}`), sql).rejects.toThrow(/was closed|referenced in a foreign key/);
+        await expect(source.exec(sql), sql).rejects.toThrow(/was closed|referenced in a foreign key/);
       }
     }
     await source.exec("insert into leases values ('a', 'b', 1)");
