@@ -208,6 +208,24 @@ describe.runIf(hasPostgres)("of a source on PostgreSQL", () => {
     await client.query("rollback");
     expect((await runCopy(source, target, flags)).code).toBe(0);
   });
+
+  test("that belongs to another user nothing is closed, and all else goes on", async () => {
+    const { source, keyring, serve, first } = await postgresSource();
+    await first.close();
+    await source.exec(`create role lesser login password 'lesser';
+      grant usage on schema public to lesser; grant select, insert, update, delete on all tables in schema public to lesser`);
+    onTestFinished(() => source.exec("drop owned by lesser; drop role lesser"));
+    const url = new URL(source.text);
+    url.username = url.password = "lesser";
+    const target = await freshDirectory();
+    const lesser = { ...source, text: url.href };
+    await expect(runCopy(lesser, target, { keyring, closeSource: true })).rejects.toThrow(
+      "the one who owns its tables",
+    );
+    expect(await put(await serve(), randomRecordPath())).toBe(201);
+    await disconnect(source);
+    expect((await runCopy(lesser, target, { keyring })).code).toBe(0);
+  });
 });
 
 describe("of a source on SQLite", () => {
