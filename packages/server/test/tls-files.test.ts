@@ -56,7 +56,6 @@ test("a file that is missing, a folder, or no file in PEM is named", async () =>
   execFileSync("openssl", ["x509", "-in", files.certFile, "-outform", "DER", "-out", der]);
   for (const name of ["certFile", "keyFile"] as const) {
     const what = name === "certFile" ? "certificate" : "private key";
-    await chmod(folder, 0o700);
     expect(await refusal({ [name]: missing })).toContain(`The ${what} ${missing} cannot be read (ENOENT)`);
     expect(await refusal({ [name]: folder })).toContain(`The ${what} ${folder} cannot be read (EISDIR)`);
     expect(await refusal({ [name]: other })).toMatch(new RegExp(`${other} is no ${what} in PEM`));
