@@ -8,7 +8,7 @@ import { promisify } from "node:util";
 
 import type { TlsFiles } from "../src/tls-files.js";
 
-const openssl = async (...args: string[]) => void (await promisify(execFile)("openssl", args));
+const openssl = (...args: string[]) => promisify(execFile)("openssl", args);
 const NEW_KEY = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"];
 const NAMES = "subjectAltName=DNS:localhost,IP:127.0.0.1\nbasicConstraints=critical,CA:FALSE\n";
 
