@@ -52,9 +52,10 @@ afterAll(() => authority[Symbol.asyncDispose]());
 async function start({
   edits = [],
   flags = [],
+  files: given,
   ...options
-}: Partial<ProcessOptions> & { edits?: readonly Edit[] } = {}) {
-  const files = await authority.issue();
+}: Partial<ProcessOptions> & { edits?: readonly Edit[]; files?: TlsFiles } = {}) {
+  const files = given ?? (await authority.issue());
   const bin = await seedServer(await freshFolder(), [LOOK_SOON, ...edits]);
   const server = await spawnServer({
     dataDir: join(await freshFolder(), "data"),
@@ -198,7 +199,8 @@ describe("a server with a certificate", { timeout: 60_000 }, () => {
   test("takes both files from variables, and speaks nothing but TLS", async () => {
     const files = await authority.issue();
     const env = { TACENDA_TLS_CERT: files.certFile, TACENDA_TLS_KEY: files.keyFile };
-    const { server, port } = await start({ flags: [], env });
+    const server = await spawnServer({ dataDir: join(await freshFolder(), "data"), rootToken: ROOT_TOKEN, env });
+    const port = Number(new URL(server.url).port);
     expect(await serialOf(port)).toMatch(/^[0-9A-F]+$/);
     const plain = new Tacenda({ url: `http://127.0.0.1:${port}`, token: ROOT_TOKEN, maxAttempts: 1 });
     const error: unknown = await plain
@@ -238,6 +240,17 @@ describe("a server with a certificate", { timeout: 60_000 }, () => {
     await expect.poll(() => serialOf(port), WAIT).not.toBe(before);
     const { answers, ports } = await end();
     expect([[...answers], ports.size]).toEqual([[200], 1]);
+  });
+
+  test("that has expired warns of it, serves, and takes up the next one", async () => {
+    const files = await authority.issue(0);
+    await sleep(1_100);
+    const { server, port } = await start({ files });
+    expect(server.output()).toMatch(/"level":40,.*the certificate has expired, at .*: clients refuse it/);
+    await expect(serialOf(port)).rejects.toThrow("certificate has expired");
+    await replaceFiles(files, await authority.issue());
+    await expect.poll(() => server.output(), WAIT).toContain("the certificate was renewed");
+    expect(await serialOf(port)).toMatch(/^[0-9A-F]+$/);
   });
 
   test("cuts handshakes that never end, while others are served", async () => {

@@ -59,12 +59,13 @@ export function describeInvalidity({ validFrom, validTo }: KeyPair, now: number)
 async function contentOf(what: "certificate" | "private key", file: string): Promise<Buffer> {
   try {
     await using handle = await open(file, "r");
-    const { mode, size } = await handle.stat();
+    const stat = await handle.stat();
+    if (!stat.isFile()) throw new StartupError(`The ${what} ${file} is not a file: name the file itself.`);
     // Windows has no such modes.
-    if (what === "private key" && process.platform !== "win32" && (mode & OTHERS) !== 0) {
+    if (what === "private key" && process.platform !== "win32" && (stat.mode & OTHERS) !== 0) {
       throw new StartupError(`The private key ${file} is open to other users: run chmod o= ${file}`);
     }
-    if (size > MAX_BYTES) throw new StartupError(`The file ${file} is too large to be a ${what}.`);
+    if (stat.size > MAX_BYTES) throw new StartupError(`The file ${file} is too large to be a ${what}.`);
     return await handle.readFile();
   } catch (error) {
     if (error instanceof StartupError) throw error;

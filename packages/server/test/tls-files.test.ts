@@ -57,7 +57,7 @@ test("a file that is missing, a folder, or no file in PEM is named", async () =>
   for (const name of ["certFile", "keyFile"] as const) {
     const what = name === "certFile" ? "certificate" : "private key";
     expect(await refusal({ [name]: missing })).toContain(`The ${what} ${missing} cannot be read (ENOENT)`);
-    expect(await refusal({ [name]: folder })).toContain(`The ${what} ${folder} cannot be read (EISDIR)`);
+    expect(await refusal({ [name]: folder })).toContain(`The ${what} ${folder} is not a file`);
     expect(await refusal({ [name]: other })).toMatch(new RegExp(`${other} is no ${what} in PEM`));
   }
   expect(await refusal({ certFile: der })).toContain("is no certificate in PEM");

@@ -1,7 +1,9 @@
 /** What TLS adds to connections: handshakes that fail or never end, renewed certificates, the limits all the same; spec/http.md § TLS. */
 
 import { once } from "node:events";
+import { existsSync } from "node:fs";
 import { connect, type Socket } from "node:net";
+import { join } from "node:path";
 import { connect as connectTls, getCACertificates, setDefaultCACertificates, type ConnectionOptions } from "node:tls";
 
 import { Hono } from "hono";
@@ -10,10 +12,11 @@ import { afterAll, beforeAll, describe, expect, onTestFinished, test, vi } from 
 import type { NodeEnv } from "../../src/http/dispatch.js";
 import { createNodeServer } from "../../src/http/node-server.js";
 import { SURPLUS_CONNECTIONS } from "../../src/http/surplus.js";
-import { portOf } from "../../src/server.js";
+import { portOf, startServer } from "../../src/server.js";
+import { StartupError } from "../../src/startup-error.js";
 import { readTlsFiles, type KeyPair, type TlsFiles } from "../../src/tls-files.js";
 import { Authority, replaceFiles } from "../certificates.js";
-import { ROOT_TOKEN, openWorld, type World } from "../world.js";
+import { ROOT_TOKEN, freshFolder, openWorld, type World } from "../world.js";
 
 const HOST = "127.0.0.1";
 const HANDSHAKE_MILLISECONDS = 400;
@@ -161,6 +164,15 @@ describe("a renewed certificate", () => {
     expect(await serialOf(world.port)).not.toBe(before);
     expect(await expiry()).toBe((await readTlsFiles(other)).validTo);
   });
+});
+
+test("files that cannot be used keep a server from starting, before it has made anything", async () => {
+  const dataDir = join(await freshFolder(), "data");
+  const { certFile } = files;
+  const start = (tls: Partial<TlsFiles>) => startServer({ dataDir, port: 0, tls: tls as TlsFiles });
+  await expect(start({ certFile })).rejects.toThrow(TypeError);
+  await expect(start({ certFile, keyFile: other.keyFile })).rejects.toThrow(StartupError);
+  expect(existsSync(dataDir)).toBe(false);
 });
 
 test("without a certificate the metrics tell no end of one", async () => {
