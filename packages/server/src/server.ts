@@ -174,12 +174,12 @@ const TLS_NAMES = { certFile: "required", keyFile: "required" } as const;
  * @throws {StartupError} or what openDataDirectory throws; nothing is left open then.
  */
 export async function startServer(options: ServerOptions): Promise<RunningServer> {
+  checkOptions<ServerOptions>("startServer", options, OPTION_NAMES);
   return await startServerWith(options, options.metricsPort === undefined ? undefined : createMetrics());
 }
 
 /** The same with metrics that may be served elsewhere. @throws as startServer does */
 export async function startServerWith(options: ServerOptions, metrics: Metrics | undefined): Promise<RunningServer> {
-  checkOptions<ServerOptions>("startServer", options, OPTION_NAMES);
   const { dataDir, databaseUrl, databaseConnections, keyringFile, keyProviders, logger = SILENT } = options;
   const rootDigest = options.rootToken === undefined ? null : givenRootDigest(options.rootToken);
   if (options.tls) checkOptions<TlsFiles>("startServer's tls", options.tls, TLS_NAMES);
