@@ -20,6 +20,8 @@ export default defineConfig({
     reporters: results === undefined ? ["default"] : ["default", ["json", { outputFile: results }]],
     testTimeout: 30_000,
     hookTimeout: 60_000,
+    // One per core. Vitest leaves a core free, but these tests wait for servers most of the time.
+    maxWorkers: "100%",
     projects: [
       { extends: true, resolve: { alias }, test: { name: "unit", include: ["packages/*/test/**/*.test.ts"] } },
       { extends: true, resolve: { alias }, test: { name: "system", include: ["tests/**/*.test.ts"] } },

@@ -3,13 +3,13 @@
 import { execFileSync, spawn, type ChildProcess } from "node:child_process";
 import { once } from "node:events";
 import { chmodSync, mkdirSync, readFileSync, readdirSync, writeFileSync } from "node:fs";
-import { createServer, type AddressInfo } from "node:net";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { setDefaultCACertificates, getCACertificates } from "node:tls";
 
 import { onTestFinished } from "vitest";
 
+import { freePort } from "../postgres.ts";
 import { freshFolder } from "../server-process.ts";
 import { debianProgram } from "./debian-program.ts";
 
@@ -136,13 +136,4 @@ function filesOf(folder: string): string {
     .filter((entry) => entry.isFile() && !entry.name.endsWith(".pem"))
     .map((entry) => readFileSync(join(entry.parentPath, entry.name), "latin1"))
     .join("\n");
-}
-
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, "127.0.0.1");
-  await once(server, "listening");
-  const { port } = server.address() as AddressInfo;
-  server.close();
-  await once(server, "close");
-  return port;
 }

@@ -206,7 +206,7 @@ export const ALL_BODIES_TAKEN: Edit = {
 export const ALL_ANSWERS_HELD: Edit = { find: "this.#answers.tryEnter(body.length);", replace: "() => void 0;" };
 
 /** All requests are worked on at once. */
-export const ALL_REQUESTS_LET_IN: Edit = { find: "await this.#lanes[lane].enter();", replace: "() => void 0;" };
+export const ALL_REQUESTS_LET_IN: Edit = { find: "this.#lanes[lane].enter();", replace: "() => void 0;" };
 
 /** The process stands still while another one has the database locked. */
 export const WAITING_IN_SQLITE: Edit = { find: 'writer.pragma("busy_timeout = 0");', replace: "" };

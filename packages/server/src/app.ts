@@ -23,6 +23,7 @@ import { routingPath } from "./http/paths.js";
 import { RateLimit, type Rate } from "./http/rate-limit.js";
 import { ALWAYS_HEADERS } from "./http/reply.js";
 import { ROUTES } from "./http/routes.js";
+import { StoreSettingsCache } from "./http/store-settings.js";
 import type { Logger } from "./logger.js";
 import type { Metrics } from "./metrics.js";
 import { createReadiness } from "./readiness.js";
@@ -108,6 +109,7 @@ export function createApp(dependencies: AppDependencies): Hono<NodeEnv> {
   const services: Services = {
     records,
     directory,
+    settings: new StoreSettingsCache(directory),
     keys,
     keyAdministration,
     now,

@@ -28,7 +28,6 @@ interface KnownToken {
   principal: Principal;
   /** The last day on which it is known to have been used. */
   usedOn: number;
-
   /** When the database was asked, by the process's clock, and after which call of `forget`. */
   askedAt: number;
   generation: number;

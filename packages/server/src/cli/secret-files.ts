@@ -1,4 +1,4 @@
-/** Variables that hold a secret can come from files instead, as container platforms and systemd hand secrets over. */
+/** Variables that hold a secret can come from files instead, as container platforms and systemd hand them over; spec/http.md § Starting. */
 
 import { readFile } from "node:fs/promises";
 
@@ -8,7 +8,7 @@ import { InvalidOptionError, codeOf } from "../startup-error.js";
 const SECRETS = ["TACENDA_ROOT_TOKEN", "TACENDA_DATABASE_URL"] as const;
 
 /**
- * Sets the variables whose files are named. A line feed at the end of a file is no part of the value.
+ * Sets the variables whose files are named, in place of the names. A line feed at the end of a file is no part of the value.
  * @throws {InvalidOptionError} when a file cannot be read or is empty, or the variable is set as well.
  */
 export async function readSecretFiles(environment: NodeJS.ProcessEnv): Promise<void> {
@@ -21,6 +21,8 @@ export async function readSecretFiles(environment: NodeJS.ProcessEnv): Promise<v
     const value = (await contentOf(name, file)).replace(/\r?\n$/, "");
     if (value === "") throw new InvalidOptionError(`The file that ${name}_FILE names is empty.`);
     environment[name] = value;
+    // Workers get this environment, and would find both.
+    Reflect.deleteProperty(environment, `${name}_FILE`);
   }
 }
 

@@ -65,15 +65,15 @@ export class Admission {
     return this.#bodies.inside + this.#answers.inside;
   }
 
-  /** Waits until the request can be worked on. Public routes never wait. @throws {HttpError} `overloaded` */
-  async begin(route: Route): Promise<Leave> {
+  /** Waits, if it must, until the request can be worked on. Public routes never do. @throws {HttpError} `overloaded` */
+  begin(route: Route): Leave | Promise<Leave> {
     const lane = laneOf(route);
-    return lane === null ? () => undefined : await this.#lanes[lane].enter();
+    return lane === null ? () => undefined : this.#lanes[lane].enter();
   }
 
-  /** Room for the body of one request, of which nothing has been read. */
-  holdBody({ body }: Route): BodyHold {
-    return new BodyHold(this.#bodies, COPIES[body === "json" ? "json" : "bytes"]);
+  /** Room for the body of one request, of which nothing has been read; null when it has none. */
+  holdBody({ body }: Route): BodyHold | null {
+    return body === "none" ? null : new BodyHold(this.#bodies, COPIES[body === "json" ? "json" : "bytes"]);
   }
 
   /**

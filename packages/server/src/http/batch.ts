@@ -85,7 +85,7 @@ function readWrite(item: z.output<typeof batchWrite>, index: number, { project, 
 async function write(writes: readonly BatchedWrite[], call: Call, services: Services): Promise<Reply> {
   authorize(call.principal, "write", call);
   if (writes.some(({ head }) => head.state !== RecordState.value)) authorize(call.principal, "delete", call);
-  const store = await services.directory.getStore(call.project, call.store);
+  const store = await services.settings.get(call.project, call.store);
   if (store === null) throw new HttpError("not_found");
   const quota = services.quotas.of(call.project);
   return await untilCertain(async () => {

@@ -161,9 +161,10 @@ async function handle(
       keyHash,
       query,
       headers,
-      body: route.body === "none" ? NO_BYTES : await readBody(req.raw, incoming, route.cap, hold),
+      body: hold === null ? NO_BYTES : await readBody(req.raw, incoming, route.cap, hold),
     };
-    const leave = await admission.begin(route);
+    const turn = admission.begin(route);
+    const leave = turn instanceof Promise ? await turn : turn;
     try {
       // Who has given up while it waited needs no work done.
       if (incoming?.socket.destroyed === true) throw brokenOff();
@@ -172,7 +173,7 @@ async function handle(
       leave();
     }
   } finally {
-    hold.release();
+    hold?.release();
   }
 }
 

@@ -53,9 +53,12 @@ export class Gate {
     return this.#waiting.size === 0 && this.#hasRoom(counted) ? this.#admit(counted) : null;
   }
 
-  /** Waits for its turn. @throws {HttpError} `overloaded` when it does not come soon, or too many wait already. */
-  async enter(weight = 1): Promise<Leave> {
-    return this.tryEnter(weight) ?? (await this.#wait(Math.min(weight, this.#capacity)));
+  /**
+   * Lets in at once, or waits for its turn.
+   * @throws {HttpError} `overloaded`, later, when its turn does not come soon, or too many wait already.
+   */
+  enter(weight = 1): Leave | Promise<Leave> {
+    return this.tryEnter(weight) ?? this.#wait(Math.min(weight, this.#capacity));
   }
 
   #wait(weight: number): Promise<Leave> {

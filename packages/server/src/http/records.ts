@@ -85,13 +85,15 @@ export async function putRecord(call: Call, services: Services): Promise<Reply> 
   const head = readHead(call.body, "The body");
   if (head.state !== RecordState.value) authorize(call.principal, "delete", call);
   const purgeEarlier = readPurge(call);
-  const store = await services.directory.getStore(call.project, call.store);
+  const store = await services.settings.get(call.project, call.store);
   if (store === null) throw new HttpError("not_found");
   const ref = refOf(call);
   const quota = services.quotas.of(call.project);
   return await untilCertain(async () => {
     for (let attempt = 0; attempt < MAX_ATTEMPTS; attempt++) {
-      const record = await readCurrent(ref, services);
+      // A first write need not look: the commit finds what is there. A quota is to be told of after that.
+      const isFirst = expected === 0 && attempt === 0 && quota === undefined;
+      const record = isFirst ? null : await readCurrent(ref, services);
       if ((record?.current.version ?? 0) !== expected || isMoved(record?.kept)) {
         if (await isReplay(call, services, version, record)) return writtenReply(version);
         continue;
@@ -147,7 +149,7 @@ export async function patchRecord(
 ): Promise<Reply> {
   const expected = expectedCurrent(call.headers);
   if (change.protected === false) authorize(call.principal, "manage", call);
-  const store = await services.directory.getStore(call.project, call.store);
+  const store = await services.settings.get(call.project, call.store);
   if (store === null) throw new HttpError("not_found");
   const ref = refOf(call);
   return await untilCertain(async () => {

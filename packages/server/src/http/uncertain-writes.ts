@@ -3,7 +3,7 @@
 import { MAX_VERSION } from "@tacenda/protocol";
 
 import { StorageError, type RecordRef, type RecordState, type RecordStore } from "../storage/record-store.js";
-import { PATIENCE, pause } from "../storage/sql-engine.js";
+import { PATIENCE, pause } from "../storage/patience.js";
 import { HttpError } from "./http-error.js";
 
 /**

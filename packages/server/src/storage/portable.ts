@@ -1,7 +1,6 @@
 /**
- * Which tables and columns a backup holds, and a copy; spec/envelope.md § Backups, § Copying. A column or a table more is one line more here,
- * and the compiler asks for it. Leases, purges, re-encryptions, counts and retired master keys are missing on purpose: they are of
- * the running database only, and a retired master key unwraps nothing wherever it is asked.
+ * Which tables and columns a backup holds, and a copy; spec/envelope.md § Backups, § Copying. A column or a table more is one
+ * line more here, and the compiler asks for it. A copy has more than a backup: see OPERATION. What neither has is in Transient.
  */
 
 import type { Schema } from "./schema.js";
@@ -139,8 +138,8 @@ const OPERATION = {
 } as const satisfies { [Name in keyof Schema]?: PortableTable<Schema[Name]> };
 
 /**
- * Neither backed up nor copied: leases are of servers that run, counts are taken anew, and what is noted to be purged is not kept any more, so that no
- * backup and no copy has it.
+ * Neither backed up nor copied: leases are of servers that run, counts are taken anew, and what is noted to be purged is not
+ * kept any more, so that no backup and no copy has it.
  */
 type Transient = "leases" | "purges" | "project_counts";
 

@@ -17,7 +17,7 @@ type SessionKind = "traffic" | "long";
 /** Milliseconds. */
 const STATEMENT_TIMEOUT = 15_000;
 const LOCK_TIMEOUT = 5_000;
-/** A server that hangs in the middle of a transaction holds up others no longer than this: less than they try for (write-queue.ts). */
+/** A server that hangs in the middle of a transaction holds up others no longer than this. */
 const IDLE_IN_TRANSACTION_TIMEOUT = 8_000;
 /** After this a connection over which no answer comes is given up, for instance when the network swallows everything. */
 const ANSWER_TIMEOUT = 20_000;

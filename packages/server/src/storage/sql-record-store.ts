@@ -3,6 +3,7 @@
 import { sql, type Kysely } from "kysely";
 
 import { plainBytes } from "./bytes.js";
+import { onKept } from "./kept-versions.js";
 import { prepare, recordKey, type Prepared, type Slot } from "./prepared.js";
 import {
   StaleKeyError,
@@ -166,14 +167,7 @@ function selectVersions(db: Kysely<Schema>, slot: Slot<RecordRef>) {
   const key = recordKey(slot, (ref) => ref);
   return db
     .selectFrom("records as r")
-    .leftJoin("record_versions as v", (join) =>
-      join
-        .onRef("v.project", "=", "r.project")
-        .onRef("v.store", "=", "r.store")
-        .onRef("v.record_id", "=", "r.record_id")
-        .onRef("v.version", ">=", "r.kept_from")
-        .onRef("v.version", "<=", "r.version"),
-    )
+    .leftJoin("record_versions as v", onKept)
     .where((eb) => eb.and({ "r.project": key.project, "r.store": key.store, "r.record_id": key.record_id }))
     .orderBy("v.version", "desc")
     .select([

@@ -5,6 +5,7 @@ import { sql, type Kysely } from "kysely";
 import { plainBytes } from "./bytes.js";
 import { NewerDatabaseError, OlderDatabaseError } from "./database.js";
 import { SCHEMAS, checkSchema } from "./migrations.js";
+import { onKept } from "./kept-versions.js";
 import { prepare, type Prepared } from "./prepared.js";
 import type { StoreRef } from "./key-directory.js";
 import {
@@ -165,14 +166,7 @@ async function keptVersions(
 function selectKept(db: Kysely<Schema>, last: RecordRow) {
   return db
     .selectFrom("records as r")
-    .innerJoin("record_versions as v", (join) =>
-      join
-        .onRef("v.project", "=", "r.project")
-        .onRef("v.store", "=", "r.store")
-        .onRef("v.record_id", "=", "r.record_id")
-        .onRef("v.version", ">=", "r.kept_from")
-        .onRef("v.version", "<=", "r.version"),
-    )
+    .innerJoin("record_versions as v", onKept)
     .where("r.project", "=", last.project)
     .where("r.store", "=", last.store)
     .where("r.record_id", "<=", last.record_id)

@@ -4,7 +4,8 @@ import type { Transaction } from "kysely";
 
 import { StorageBusyError, StorageError } from "./record-store.js";
 import type { Schema } from "./schema.js";
-import { LIMIT, type Isolation } from "./sql-engine.js";
+import { LIMIT } from "./patience.js";
+import { type Isolation } from "./sql-engine.js";
 
 /**
  * Does the work of several items in one transaction, and gives their results in their order. It may be run again from its

@@ -46,9 +46,9 @@ describe("a snapshot", () => {
       versions += record.versions.length;
     }
     const settings = new Set<string>();
-    for await (const { name } of snapshot.rows("settings")) settings.add(name);
+    for await (const { name } of snapshot.rows("settings")) if (/^n\d+$/.test(name)) settings.add(name);
     await snapshot.close();
-    expect([records, versions, settings.size]).toEqual([604, 607, 1_101]);
+    expect([records, versions, settings.size]).toEqual([604, 607, 1_100]);
   });
 
   test("leaves out versions that are not kept any more, although their rows wait to be purged", async () => {

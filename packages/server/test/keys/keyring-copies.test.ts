@@ -34,10 +34,9 @@ async function openCopies() {
 test("an old copy is not rotated, by command or by schedule, and can be once the newest is in its place", async () => {
   const { providers, other, file, copy, rotate } = await openCopies();
   expect(await rotate(providers)).toBe(2);
-  await expect(rotate(other)).rejects.toMatchObject({
-    fault: "refused",
-    message: expect.stringContaining("an old copy"),
-  });
+  const refused = rotate(other);
+  await expect(refused).rejects.toMatchObject({ fault: "refused" });
+  await expect(refused).rejects.toThrow("an old copy");
   await expect(rotateDueMaster(other, 1, LATER)).rejects.toMatchObject({ fault: "refused" });
   expect(await (await other.active()).currentVersion()).toBe(1);
   await copyFile(file, copy);
