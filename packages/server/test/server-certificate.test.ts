@@ -26,7 +26,7 @@ beforeEach(async () => {
 });
 
 /** A certificate that is followed, what was made of it, and what was logged. */
-async function follow({ clock = { now: Date.now() } }: { clock?: { now: number } } = {}) {
+async function follow({ clock = { now: Date.now() }, interval = INTERVAL } = {}) {
   const lines: string[] = [];
   const used: KeyPair[] = [];
   const expiries: number[] = [];
@@ -36,7 +36,7 @@ async function follow({ clock = { now: Date.now() } }: { clock?: { now: number }
     files,
     logger: { debug: log("debug"), info: log("info"), warn: log("warn"), error: log("error") },
     now: () => clock.now,
-    interval: INTERVAL,
+    interval,
     onExpiry: (validTo) => expiries.push(validTo),
   });
   onTestFinished(() => certificate.stop());
@@ -58,6 +58,17 @@ test("renewed files are taken up once, and what is the same is not", async () =>
   expect(certificate.current).toBe(used[0]);
   expect(lines.filter((line) => !line.startsWith("info the certificate was renewed"))).toEqual([]);
   expect(expiries).toHaveLength(2);
+});
+
+test("a look between the two files being replaced is no trouble", async () => {
+  const interval = 500;
+  const { used, lines } = await follow({ interval });
+  await copyFile(other.keyFile, files.keyFile);
+  await sleep(1.5 * interval);
+  expect([used, lines]).toEqual([[], []]);
+  await copyFile(other.certFile, files.certFile);
+  await vi.waitUntil(() => used.length > 0);
+  expect(lines).toEqual([expect.stringMatching(/^info the certificate was renewed/)]);
 });
 
 test("what cannot be used changes nothing, is told once, and what follows it is taken up", async () => {
