@@ -219,10 +219,10 @@ export const WHOLE_LOG_KEPT: Edit = { find: "maxLength: MAX_LOG_BYTES", replace:
 
 /** Something of every request is kept for ever. */
 export const EVERY_REQUEST_KEPT: Edit = {
-  find: "return { started: performance.now(), requestId: randomUUID(), route, method, principal: null };",
+  find: "return { started: performance.now(), requestId: randomUUID(), route, method, address, principal: null };",
   replace:
     "(globalThis.kept ??= []).push(Buffer.alloc(50_000, 1));\n" +
-    "  return { started: performance.now(), requestId: randomUUID(), route, method, principal: null };",
+    "  return { started: performance.now(), requestId: randomUUID(), route, method, address, principal: null };",
 };
 
 /** No bug: clients are given less time, so that they are seen being cut off. */

@@ -3,6 +3,7 @@
 export { createApp, type AppDependencies } from "./app.js";
 export { DEFAULT_MAX_CONNECTIONS, startServer, type RunningServer, type ServerOptions } from "./server.js";
 export { StartupError } from "./startup-error.js";
+export type { TlsFiles } from "./tls-files.js";
 export type { Principal } from "./auth/principal.js";
 export type { QuotaKeeper, StoreKeyMaker } from "./http/call.js";
 export type { AccessEvent, NodeEnv } from "./http/dispatch.js";

@@ -25,6 +25,8 @@ export interface Metrics {
   observeKeyProvider: ObserveKeyProvider;
   /** How many store keys are not under the current master key, and how many stores are being re-encrypted. */
   setKeyWork: (outdatedWraps: number, reencryptions: number) => void;
+  /** Until when the certificate of the listener is valid, in milliseconds since the epoch; shown once it is known. */
+  setCertificateExpiry: (validTo: number) => void;
   /** Shows the load from now on. */
   watch(load: Load): void;
   /** Counts a request that was answered `overloaded`. */
@@ -86,7 +88,18 @@ export function createMetrics(): Metrics {
     help: "Connections dropped without an answer, far beyond --max-connections",
     registers: [registry],
   });
+  let expiry: Gauge | undefined;
   return {
+    setCertificateExpiry(validTo) {
+      // Not before: without a certificate it would be 0, and every alert on it ring.
+      expiry ??= new Gauge({
+        name: "tacenda_tls_certificate_expiry_timestamp_seconds",
+        help: "When the certificate expires, in seconds since the epoch",
+        aggregator: "min",
+        registers: [registry],
+      });
+      expiry.set(validTo / 1_000);
+    },
     watch: (watched) => (load = watched),
     countShed: () => shed.inc(),
     countDropped: () => dropped.inc(),
