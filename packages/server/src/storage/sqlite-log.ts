@@ -2,7 +2,8 @@
  * Keeps SQLite's write-ahead log from staying as large as a long reader (a backup, for instance) has let it grow. While somebody
  * reads an old state, what is written since has to stay in the log; afterwards the next commit would carry all of it over to the
  * database, and every request would wait for as long. So of a large log a thread of its own does that, and what is left then is
- * little; docs/running.md § Disk.
+ * little; docs/running.md § Disk. A small log commits carry over themselves: with a thread that always did, when it was tried,
+ * writes were half as many.
  *
  * Killed at any moment this loses nothing: it only copies what is committed and synced in the log, and the log is begun anew
  * only when the copy is synced. Until then the log counts, and the next start copies again.
