@@ -22,7 +22,7 @@ export async function postmasterOf(cluster: Cluster): Promise<number> {
 /** Ends it, and starts it again `pause` milliseconds later. Resolves when it takes connections. */
 export async function restart(cluster: Cluster, how: EndingSignal, pause: number): Promise<void> {
   const postmaster = await postmasterOf(cluster);
-  signal(postmaster, how);
+  if (!signal(postmaster, how)) throw new Error("PostgreSQL had ended by itself.");
   await until(() => !signal(postmaster, 0));
   await sleep(pause);
   // Children that a killed one has left hold the data directory for a moment.
@@ -38,10 +38,14 @@ export async function restart(cluster: Cluster, how: EndingSignal, pause: number
 
 /** Kills one process that serves a connection to this database. The postmaster then ends all others and recovers. */
 export async function killBackend(cluster: Cluster, databaseUrl: string): Promise<void> {
+  let killed: number | undefined;
   await until(async () => {
-    const [backend] = await sessions(cluster, databaseUrl, "pid");
-    return backend !== undefined && signal(backend, "SIGKILL");
+    // It may have ended since: then another one is looked for.
+    killed = (await sessions(cluster, databaseUrl, "pid")).find((pid) => signal(pid, "SIGKILL"));
+    return killed !== undefined;
   });
+  // The postmaster has heard of it when its child is gone.
+  await until(() => killed === undefined || !signal(killed, 0));
   await untilItAnswers(cluster);
 }
 
