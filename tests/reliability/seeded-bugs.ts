@@ -259,7 +259,7 @@ export const PURGE_FORGOTTEN: Edit = {
 
 /** Nobody looks after the embedded database's log but commits. */
 export const LOG_LEFT_LARGE: Edit = {
-  find: "this.#timer = setInterval(look, INTERVAL).unref();\n    look();",
+  find: "this.#timer = setInterval(look, LOOK_INTERVAL).unref();\n    look();",
   replace: "",
 };
 

@@ -9,24 +9,34 @@ import { parentPort, workerData } from "node:worker_threads";
 
 import BetterSqlite3 from "better-sqlite3";
 
+/** `passive` waits for nobody, and nobody for it. `truncate` empties the log; nobody can write during that. */
+export type Mode = "passive" | "truncate";
+
 /** How far it has come. */
 export interface Checkpoint {
+  /** 1 when somebody was in the way. */
+  busy: number;
   /** Pages in the log, -1 if another one is at it. */
   log: number;
   /** Of these, pages that are in the database as well. */
   checkpointed: number;
 }
 
-const connection = new BetterSqlite3(workerData as string, { fileMustExist: true });
-// It never waits for anybody, and nobody for it; what it writes is synced as by the writer.
-for (const setting of ["busy_timeout = 0", "synchronous = full", "fullfsync = on"]) connection.pragma(setting);
+/** Milliseconds to wait for a transaction before emptying the log, and for readers, which nobody can write during. */
+const BUSY_TIMEOUT = 20;
 
-parentPort?.on("message", () => parentPort?.postMessage(checkpoint()));
+const connection = new BetterSqlite3(workerData as string, { fileMustExist: true });
+// What it writes is synced as by the writer.
+for (const setting of [`busy_timeout = ${BUSY_TIMEOUT}`, "synchronous = full", "fullfsync = on"]) {
+  connection.pragma(setting);
+}
+
+parentPort?.on("message", (mode: Mode) => parentPort?.postMessage(checkpoint(mode)));
 
 /** Null when it failed. It may succeed the next time: there may have been no room for what the database grows by. */
-function checkpoint(): Checkpoint | null {
+function checkpoint(mode: Mode): Checkpoint | null {
   try {
-    return (connection.pragma("wal_checkpoint(passive)") as Checkpoint[])[0] ?? null;
+    return (connection.pragma(`wal_checkpoint(${mode})`) as Checkpoint[])[0] ?? null;
   } catch {
     return null;
   }

@@ -1,9 +1,8 @@
 /**
  * Keeps SQLite's write-ahead log from staying as large as a long reader (a backup, for instance) has let it grow. While somebody
  * reads an old state, what is written since has to stay in the log; afterwards the next commit would carry all of it over to the
- * database, and every request would wait for as long. So of a large log a thread of its own does that, and what is left then is
- * little; docs/running.md § Disk. A small log commits carry over themselves: with a thread that always did, when it was tried,
- * writes were half as many.
+ * database, and every request would wait for as long. So of a large log a thread of its own does that; docs/running.md § Disk. A
+ * small log commits carry over themselves: with a thread that always did, when it was tried, writes were half as many.
  *
  * Killed at any moment this loses nothing: it only copies what is committed and synced in the log, and the log is begun anew
  * only when the copy is synced. Until then the log counts, and the next start copies again.
@@ -16,16 +15,16 @@ import { Worker } from "node:worker_threads";
 
 import type BetterSqlite3 from "better-sqlite3";
 
-import type { Checkpoint } from "./sqlite-checkpoint.js";
+import type { Checkpoint, Mode } from "./sqlite-checkpoint.js";
 import { MAX_LOG_BYTES } from "./sqlite-connection.js";
 
 /** The ending is that of this file: nothing may have been built. */
 const THREAD = new URL(`./sqlite-checkpoint${extname(import.meta.url)}`, import.meta.url);
 /** How often to look at the log, in milliseconds. */
-const INTERVAL = 1_000;
+const LOOK_INTERVAL = 1_000;
 /** After how many pages a commit carries the log over itself; SQLite's default. */
 const PAGES = 1_000;
-/** How often the thread goes over what was written while it was at it; whoever writes faster than it copies waits a little in the end. */
+/** How often the thread goes over what was written while it was at it. Writes wait for what is left then. */
 const PASSES = 10;
 /** Milliseconds until another try, after a thread that could not run. */
 const THREAD_PAUSE = 60_000;
@@ -52,13 +51,16 @@ export class SqliteLog {
   /** Begins to look after it, at once: the process before may have been killed over a large one. */
   watch(): void {
     const look = () => void (this.#looking ??= this.#look().finally(() => (this.#looking = null)));
-    this.#timer = setInterval(look, INTERVAL).unref();
+    this.#timer = setInterval(look, LOOK_INTERVAL).unref();
     look();
   }
 
-  /** Empties the log, unless somebody still reads from it, or it is so large that the thread has to, which empties it in the end. */
+  /**
+   * Empties the log, unless somebody still reads from it, or it is so large that the thread has to, which empties it in the end.
+   * It waits for nobody, and not a moment for readers either.
+   */
   truncate(): void {
-    if (this.#thread === null && this.size <= MAX_LOG_BYTES) this.#truncate();
+    if (this.#thread === null && this.size <= MAX_LOG_BYTES) this.#writer.pragma("wal_checkpoint(truncate)");
   }
 
   /** Resolves when the thread is gone. Comes before the writer is closed, which then is the last to be, and leaves no log behind. */
@@ -66,12 +68,6 @@ export class SqliteLog {
     clearInterval(this.#timer);
     await this.#thread?.end();
     await this.#looking;
-  }
-
-  /** Whether it did; it waits for nobody, and not a moment for readers either. */
-  #truncate(): boolean {
-    const [row] = this.#writer.pragma("wal_checkpoint(truncate)") as { busy: number }[];
-    return row?.busy === 0;
   }
 
   async #look(): Promise<void> {
@@ -87,20 +83,20 @@ export class SqliteLog {
     }
   }
 
-  /** Whether the log is empty now. If not, somebody reads from it, there is no room, or a transaction is under way. */
+  /** Whether the log is empty now. If not, somebody reads from it or keeps it busy, or there is no room in the database. */
   async #empty(thread: CheckpointThread): Promise<boolean> {
-    for (let pass = 0, done = 0; pass < PASSES; pass++) {
-      const reached = await thread.checkpoint();
+    for (let pass = 1, done = 0; pass <= PASSES; pass++) {
+      const reached = await thread.checkpoint("passive");
       if (reached === null || reached.log < 0 || reached.checkpointed < reached.log) return false;
-      const count = reached.log - done;
+      const isLittleLeft = reached.log - done <= PAGES;
       done = reached.log;
-      if (count <= PAGES) break;
+      // By the thread as well: its syncs may take long, and whoever writes meanwhile comes again, which holds up no reader.
+      if (isLittleLeft || pass === PASSES) {
+        const emptied = await thread.checkpoint("truncate");
+        if (emptied?.busy === 0) return true;
+      }
     }
-    try {
-      return this.#truncate();
-    } catch {
-      return false;
-    }
+    return false;
   }
 
   #leaveToThread(): CheckpointThread {
@@ -129,9 +125,9 @@ class CheckpointThread {
   }
 
   /** Carries over what it can; null when it failed. @throws {Error} when the thread does not run */
-  async checkpoint(): Promise<Checkpoint | null> {
+  async checkpoint(mode: Mode): Promise<Checkpoint | null> {
     const answer = once(this.#worker, "message", { signal: this.#gone.signal });
-    this.#worker.postMessage(null);
+    this.#worker.postMessage(mode);
     return ((await answer) as [Checkpoint | null])[0];
   }
 
