@@ -143,6 +143,7 @@ async function holdUpBackup(bin: string): Promise<World> {
 
 test(
   "the log that grew under a backup that is held up shrinks when that has ended, although nobody writes",
+  { timeout: TIMEOUT },
   async () => {
     const world = await holdUpBackup(SERVER_BIN);
     await world.shrinks();
@@ -153,34 +154,35 @@ test(
     expect(world.server.exitCode()).toBe(0);
     expect(world.logSize).toBe(0);
   },
-  TIMEOUT,
 );
 
-test(
-  "this suite catches a server that does nothing about it",
-  async () => {
-    const world = await holdUpBackup(await seedServer(await freshFolder(), [LOG_LEFT_LARGE]));
-    await sleep(LONG_ENOUGH);
-    expect(world.logSize).toBeGreaterThan(LARGE);
-  },
-  TIMEOUT,
-);
+test("this suite catches a server that does nothing about it", { timeout: TIMEOUT }, async () => {
+  const world = await holdUpBackup(await seedServer(await freshFolder(), [LOG_LEFT_LARGE]));
+  await sleep(LONG_ENOUGH);
+  expect(world.logSize).toBeGreaterThan(LARGE);
+});
 
 test(
   "it shrinks under steady writes as well, and every write that was acknowledged is there",
+  { timeout: TIMEOUT },
   async () => {
     const world = await World.open(await freshFolder());
     const release = await world.grow();
     const { store } = world;
     const written: string[] = [];
-    const waits: number[] = [];
+    const waits = { read: 0, write: 0 };
+    const time = async (kind: keyof typeof waits, call: () => Promise<unknown>) => {
+      const begun = performance.now();
+      await call();
+      waits[kind] = Math.max(waits[kind], performance.now() - begun);
+    };
     const stop = new AbortController();
     const writers = Array.from({ length: 8 }, async (_, writer) => {
       for (let count = 0; !stop.signal.aborted; count++) {
-        const begun = performance.now();
-        await store.setValue(`${writer}:${count}`, `value of ${writer}:${count}`);
-        waits.push(performance.now() - begun);
-        written.push(`${writer}:${count}`);
+        const key = `${writer}:${count}`;
+        await time("write", () => store.setValue(key, `value of ${key}`));
+        written.push(key);
+        await time("read", () => store.getValue(key));
       }
     });
     await sleep(1_500);
@@ -190,17 +192,18 @@ test(
     stop.abort();
     await Promise.all(writers);
     expect(world.logSize).toBeLessThanOrEqual(LOG_BYTES);
+    const [read, write] = [waits.read, waits.write].map((wait) => wait.toFixed(0));
     console.log(
-      `a log of ${MEGABYTES} MB: of ${waits.length} writes the longest took ${Math.max(...waits).toFixed(0)} ms`,
+      `a log of ${MEGABYTES} MB: of ${written.length} writes the longest took ${write} ms, of reads ${read} ms`,
     );
     for (const key of written) expect(await store.getValue(key)).toBe(`value of ${key}`);
     await world.isWhole();
   },
-  TIMEOUT,
 );
 
 test(
   "a server that is killed over a large log loses nothing, and the next one makes it small",
+  { timeout: TIMEOUT },
   async () => {
     const world = await World.open(await freshFolder());
     const release = await world.grow();
@@ -213,44 +216,36 @@ test(
     await world.shrinks();
     await world.isWhole();
   },
-  TIMEOUT,
 );
 
-test(
-  "a server that is stopped over a large log ends its thread, and leaves no log",
-  async () => {
-    const world = await World.open(await freshFolder());
-    const release = await world.grow();
-    await sleep(1_500);
-    release();
-    await world.server.end("SIGTERM");
-    expect(world.server.exitCode()).toBe(0);
-    expect(world.logSize).toBe(0);
-    await world.start();
-    await world.isWhole();
-  },
-  TIMEOUT,
-);
+test("a server that is stopped over a large log ends its thread, and leaves no log", { timeout: TIMEOUT }, async () => {
+  const world = await World.open(await freshFolder());
+  const release = await world.grow();
+  await sleep(1_500);
+  release();
+  await world.server.end("SIGTERM");
+  expect(world.server.exitCode()).toBe(0);
+  expect(world.logSize).toBe(0);
+  await world.start();
+  await world.isWhole();
+});
 
-test(
-  "where the thread cannot run, commits make the log small",
-  async () => {
-    const world = await World.open(await freshFolder(), await seedServer(await freshFolder(), [LOG_THREAD_FAILS]));
-    const release = await world.grow();
-    release();
-    await sleep(LONG_ENOUGH);
-    expect(world.logSize).toBeGreaterThan(LARGE);
-    for (let key = 0; world.logSize > LOG_BYTES && key < 5; key++) await world.fill(`after${key}`, 1);
-    expect(world.logSize).toBeLessThanOrEqual(LOG_BYTES);
-    await world.isWhole();
-    await world.server.end("SIGTERM");
-    expect(world.server.exitCode()).toBe(0);
-  },
-  TIMEOUT,
-);
+test("where the thread cannot run, commits make the log small", { timeout: TIMEOUT }, async () => {
+  const world = await World.open(await freshFolder(), await seedServer(await freshFolder(), [LOG_THREAD_FAILS]));
+  const release = await world.grow();
+  release();
+  await sleep(LONG_ENOUGH);
+  expect(world.logSize).toBeGreaterThan(LARGE);
+  for (let key = 0; world.logSize > LOG_BYTES && key < 5; key++) await world.fill(`after${key}`, 1);
+  expect(world.logSize).toBeLessThanOrEqual(LOG_BYTES);
+  await world.isWhole();
+  await world.server.end("SIGTERM");
+  expect(world.server.exitCode()).toBe(0);
+});
 
 test.runIf(probe)(
   "on a full disk the log stays, reads go on, and it shrinks when there is room",
+  { timeout: TIMEOUT },
   async () => {
     const disk = await openSmallDisk(4 * LARGE);
     if (disk === null) expect.unreachable("no tmpfs can be mounted");
@@ -270,5 +265,4 @@ test.runIf(probe)(
     await world.store.setValue("late", VALUE);
     await world.server.end("SIGTERM");
   },
-  TIMEOUT,
 );
