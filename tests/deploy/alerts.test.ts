@@ -2,10 +2,12 @@
 
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
+import { getCACertificates, setDefaultCACertificates } from "node:tls";
 
 import { expect, test } from "vitest";
 import { parse } from "yaml";
 
+import { Authority } from "../../packages/server/test/certificates.ts";
 import { openWorld } from "../world.ts";
 
 const RULES = join(import.meta.dirname, "../../deploy/alerts.yaml");
@@ -25,7 +27,10 @@ function selectorsIn(text: string): { name: string; labels: string[] }[] {
 }
 
 test("every metric, label and route in a rule is one that the server serves", async () => {
-  await using world = await openWorld({ metricsPort: 0 });
+  // With a certificate, or none would be said to end.
+  await using authority = await Authority.create();
+  setDefaultCACertificates([...getCACertificates("default"), authority.certificate]);
+  await using world = await openWorld({ metricsPort: 0, tls: await authority.issue() });
   await world.store().setValue("k", "v");
   await world.store().getValue("k");
   const text = await (await fetch(world.server.metricsUrl ?? "")).text();
