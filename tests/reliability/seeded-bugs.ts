@@ -256,3 +256,15 @@ export const PURGE_FORGOTTEN: Edit = {
   find: "purgeEarlier === true ? next.version : next.version - keepVersions + 1",
   replace: "next.version - keepVersions + 1",
 };
+
+/** Nobody looks after the embedded database's log but commits. */
+export const LOG_LEFT_LARGE: Edit = {
+  find: "this.#timer = setInterval(look, LOOK_INTERVAL).unref();\n    look();",
+  replace: "",
+};
+
+/** No bug: the thread that looks after that log finds no file. */
+export const LOG_THREAD_FAILS: Edit = {
+  find: "new BetterSqlite3(workerData, { fileMustExist: true })",
+  replace: "new BetterSqlite3(`${workerData}.gone`, { fileMustExist: true })",
+};

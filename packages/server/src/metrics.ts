@@ -8,6 +8,7 @@ import { createServer, type Server } from "node:http";
 import { Counter, Gauge, Histogram, Registry, collectDefaultMetrics } from "prom-client";
 
 import type { ObserveKeyProvider } from "./envelope/guarded-key-provider.js";
+import type { DiskUse } from "./storage/database.js";
 
 /** How much the server has taken on. */
 interface Load {
@@ -33,6 +34,8 @@ export interface Metrics {
   countShed(): void;
   /** Counts a connection that was dropped without an answer. */
   countDropped(): void;
+  /** What to ask, whenever somebody looks, for the bytes that the database takes; see DiskUse. */
+  watchDisk(diskUse: () => Promise<DiskUse | null>): void;
   /** All values, for another process to make one text of them and of others. */
   snapshot(): Promise<object[]>;
   /** The text that Prometheus scrapes. */
@@ -109,10 +112,33 @@ export function createMetrics(): Metrics {
       outdated.set(outdatedWraps);
       reencrypting.set(reencryptions);
     },
+    watchDisk: (diskUse) => addDiskGauges(registry, diskUse),
     observe: (route, method, status, seconds) => durations.observe({ route, method, status }, seconds),
     snapshot: () => registry.getMetricsAsJSON(),
     render: () => registry.metrics(),
   };
+}
+
+const DISK: readonly (readonly [name: string, help: string, of: keyof DiskUse])[] = [
+  ["tacenda_database_bytes", "The embedded database's file, all of it, without its log", "database"],
+  ["tacenda_database_free_bytes", "What is free in the database and is used before its file grows", "free"],
+  ["tacenda_database_log_bytes", "The embedded database's write-ahead log", "log"],
+];
+
+/** Of the database as a whole, for whoever sees its disk anyway: nothing is told of a project or a store. */
+function addDiskGauges(registry: Registry, diskUse: () => Promise<DiskUse | null>): void {
+  for (const [name, help, of] of DISK) {
+    new Gauge({
+      name,
+      help,
+      registers: [registry],
+      async collect() {
+        // What failed may succeed for the next one who looks; until then it stays as it was seen last.
+        const use = await diskUse().catch(() => null);
+        if (use !== null) this.set(use[of]);
+      },
+    });
+  }
 }
 
 /** A gauge that is read when it is asked for. */

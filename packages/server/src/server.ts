@@ -266,6 +266,7 @@ async function run(
     ...(options.trustedProxies && { trustedProxies: options.trustedProxies }),
   });
   await quotas.start();
+  if (metrics && (await database.diskUse()) !== null) metrics.watchDisk(() => database.diskUse());
   // What was destroyed before the last stop may not have been purged to its end.
   purge.start();
   expiry.start();

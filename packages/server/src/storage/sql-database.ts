@@ -39,6 +39,9 @@ export async function createDatabase(engine: SqlEngine): Promise<Database> {
         db.selectFrom("settings").select("name").limit(1).execute(),
       );
     },
+    async diskUse() {
+      return await read(engine, () => Promise.resolve(engine.diskUse()));
+    },
     async close() {
       const idle = queue.close();
       // A commit may wait for a standby that is away for long, and what is left then loses its connection.
