@@ -77,8 +77,8 @@ export const SYNCHRONOUS_COMMIT_OFF: readonly Edit[] = [
 
 /** When the connection is lost at COMMIT, the write is taken for done. */
 export const COMMIT_LOST_IS_DONE: Edit = {
-  find: "throw sqlState(answer.reason) === void 0 ? new UnconfirmedCommitError(answer.reason) : answer.reason;",
-  replace: "if (sqlState(answer.reason) === void 0) return;\n      throw answer.reason;",
+  find: "throw isLost ? new UnconfirmedCommitError(answer.reason) : answer.reason;",
+  replace: "if (isLost) return;\n      throw answer.reason;",
 };
 
 /** What failed is written again over whatever is there by then, although nobody knows whether it had failed. */
