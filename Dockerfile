@@ -34,9 +34,9 @@ USER 10001:10001
 VOLUME /var/lib/tacenda
 EXPOSE 4200
 STOPSIGNAL SIGTERM
-# That the process answers. Whether its database and key provider do as well is for load balancers to ask: /readyz.
+# That the process answers, by whatever certificate. Whether its database and key provider do as well is for load balancers to ask: /readyz.
 HEALTHCHECK --interval=10s --timeout=3s --start-period=20s --retries=3 \
-  CMD ["node", "-e", "fetch(`http://127.0.0.1:${process.env.TACENDA_PORT || 4200}/livez`).then(({ ok }) => process.exit(ok ? 0 : 1), () => process.exit(1))"]
+  CMD ["node", "-e", "const { env, exit } = process; require(env.TACENDA_TLS_CERT ? 'https' : 'http').get({ host: '127.0.0.1', port: env.TACENDA_PORT || 4200, path: '/livez', rejectUnauthorized: false }, ({ statusCode }) => exit(statusCode === 200 ? 0 : 1)).on('error', () => exit(1))"]
 # No shell in between: signals reach the server.
 ENTRYPOINT ["node", "/opt/tacenda/packages/server/bin/tacenda-server.js"]
 CMD ["serve"]

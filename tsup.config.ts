@@ -22,5 +22,5 @@ function library(name: string, entry: string[]): Options {
 export default defineConfig([
   library("protocol", ["index.ts"]),
   library("sdk", ["index.ts", "admin.ts", "version-memory.ts"]),
-  library("server", ["index.ts", "main.ts", "envelope/providers/pkcs11-child.ts"]),
+  library("server", ["index.ts", "main.ts", "envelope/providers/pkcs11-child.ts", "storage/sqlite-checkpoint.ts"]),
 ]);

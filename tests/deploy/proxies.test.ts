@@ -1,6 +1,10 @@
 /** The SDK through real proxies, as docs/deploying.md configures them: nothing is changed on the way, and no hash is written down. */
 
+import { once } from "node:events";
+import { request } from "node:https";
+
 import { Tacenda, TacendaError } from "@tacenda/sdk";
+import type { AccessEvent } from "@tacenda/server";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 
 import { openWorld, type World } from "../world.ts";
@@ -100,6 +104,28 @@ describe.each(Object.keys(PROXIES) as ProxyName[])("%s", (name) => {
         expect(text).not.toContain(hash);
         expect(text).not.toContain("/records/");
       }
+    },
+  );
+
+  test.runIf(isHere && process.platform === "linux")(
+    "tells the server its client's address, whatever the client says of itself",
+    async () => {
+      const addresses = async (trustedProxies: string[]) => {
+        const events: AccessEvent[] = [];
+        await using asked = await openWorld({ trustedProxies, onAccess: (event) => void events.push(event) });
+        const { url } = await startProxy(name, asked.url);
+        events.length = 0;
+        // Another address of this machine than the proxy's; Linux has all of 127.0.0.0/8.
+        const headers = { "x-forwarded-for": "198.51.100.7" };
+        const { hostname, port } = new URL(url);
+        const sent = request({ hostname, port, path: "/livez", headers, localAddress: "127.0.0.2", family: 4 }).end();
+        const [answer] = (await once(sent, "response")) as [NodeJS.ReadableStream];
+        answer.resume();
+        await once(answer, "end");
+        return events.map(({ address }) => address);
+      };
+      expect(await addresses(["127.0.0.1"])).toEqual(["127.0.0.2"]);
+      expect(await addresses([])).toEqual(["127.0.0.1"]);
     },
   );
 

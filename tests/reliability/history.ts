@@ -60,10 +60,18 @@ export class History {
     }
     const verdict = judgeHistory(VERSIONED_REGISTER, this.#calls);
     if (verdict.linearizable) return faults;
-    const text = (operations: RegisterOperation[]) => operations.map((operation) => JSON.stringify(operation));
-    const order = text(verdict.order.slice(-5)).join(", ");
-    faults.push({ kind: "violation", what: `after … ${order} nothing fits of ${text(verdict.stuck).join(", ")}` });
+    const stuck = verdict.stuck.map((operation) => JSON.stringify(operation)).join(", ");
+    faults.push({
+      kind: "violation",
+      what: `after ${verdict.order.length} calls none of ${stuck} fits:\n${this.#text()}`,
+    });
     return faults;
+  }
+
+  /** All of it, to be read by who has to find out. */
+  #text(): string {
+    const calls = [...this.#calls].sort((a, b) => a.begin - b.begin);
+    return calls.map(({ begin, end, operation }) => `${begin}–${end} ${JSON.stringify(operation)}`).join("\n");
   }
 }
 

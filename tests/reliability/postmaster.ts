@@ -10,7 +10,7 @@ import type { Cluster } from "../postgres.ts";
 const PATIENCE = 60_000;
 
 /** SIGINT is PostgreSQL's fast shutdown, SIGQUIT its immediate one; after SIGKILL its children notice and end. */
-export type EndingSignal = "SIGINT" | "SIGQUIT" | "SIGKILL";
+type EndingSignal = "SIGINT" | "SIGQUIT" | "SIGKILL";
 
 /** Process id of the postmaster. @throws {Error} when the cluster is not ours. */
 export async function postmasterOf(cluster: Cluster): Promise<number> {
@@ -20,10 +20,10 @@ export async function postmasterOf(cluster: Cluster): Promise<number> {
 }
 
 /** Ends it, and starts it again `pause` milliseconds later. Resolves when it takes connections. */
-export async function restart(cluster: Cluster, signal: EndingSignal, pause: number): Promise<void> {
+export async function restart(cluster: Cluster, how: EndingSignal, pause: number): Promise<void> {
   const postmaster = await postmasterOf(cluster);
-  process.kill(postmaster, signal);
-  await until(() => !isAlive(postmaster));
+  if (!signal(postmaster, how)) throw new Error("PostgreSQL had ended by itself.");
+  await until(() => !signal(postmaster, 0));
   await sleep(pause);
   // Children that a killed one has left hold the data directory for a moment.
   await until(async () => {
@@ -38,15 +38,14 @@ export async function restart(cluster: Cluster, signal: EndingSignal, pause: num
 
 /** Kills one process that serves a connection to this database. The postmaster then ends all others and recovers. */
 export async function killBackend(cluster: Cluster, databaseUrl: string): Promise<void> {
-  let backend: number | undefined;
+  let killed: number | undefined;
   await until(async () => {
-    backend = (await sessions(cluster, databaseUrl, "pid"))[0];
-    return backend !== undefined;
+    // It may have ended since: then another one is looked for.
+    killed = (await sessions(cluster, databaseUrl, "pid")).find((pid) => signal(pid, "SIGKILL"));
+    return killed !== undefined;
   });
-  if (backend === undefined) return;
-  const pid = backend;
-  process.kill(pid, "SIGKILL");
-  await until(() => !isAlive(pid));
+  // The postmaster has heard of it when its child is gone.
+  await until(() => killed === undefined || !signal(killed, 0));
   await untilItAnswers(cluster);
 }
 
@@ -74,10 +73,10 @@ async function untilItAnswers(cluster: Cluster): Promise<void> {
   );
 }
 
-function isAlive(pid: number): boolean {
+/** False when there is no such process (any more). */
+function signal(pid: number, name: NodeJS.Signals | 0): boolean {
   try {
-    process.kill(pid, 0);
-    return true;
+    return process.kill(pid, name);
   } catch {
     return false;
   }

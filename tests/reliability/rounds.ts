@@ -17,8 +17,8 @@ export const CLIENTS = 16;
 const KEYS = 5;
 /** Milliseconds between a client's calls, at most. */
 const THINKING = 20;
-/** Fewer answers than this are no history; then a round lasts longer. */
-const FEWEST_CALLS = 30;
+/** Of each key; until then a round lasts. */
+const FEWEST_ANSWERS = 30;
 /** Milliseconds for the last reads. */
 const PATIENCE = 30_000;
 
@@ -93,7 +93,7 @@ async function playRound(
   try {
     if (disturbance !== undefined) await disturb(deployment, disturbance);
     await sleep(randomInt(100));
-    while (histories.some(({ answered }) => answered < FEWEST_CALLS)) await sleep(20);
+    while (histories.some(({ answered }) => answered < FEWEST_ANSWERS)) await sleep(20);
   } finally {
     isOver = true;
   }

@@ -77,8 +77,8 @@ export const SYNCHRONOUS_COMMIT_OFF: readonly Edit[] = [
 
 /** When the connection is lost at COMMIT, the write is taken for done. */
 export const COMMIT_LOST_IS_DONE: Edit = {
-  find: "throw sqlState(answer.reason) === void 0 ? new UnconfirmedCommitError(answer.reason) : answer.reason;",
-  replace: "if (sqlState(answer.reason) === void 0) return;\n      throw answer.reason;",
+  find: "throw isLost ? new UnconfirmedCommitError(answer.reason) : answer.reason;",
+  replace: "if (isLost) return;\n      throw answer.reason;",
 };
 
 /** What failed is written again over whatever is there by then, although nobody knows whether it had failed. */
@@ -219,10 +219,10 @@ export const WHOLE_LOG_KEPT: Edit = { find: "maxLength: MAX_LOG_BYTES", replace:
 
 /** Something of every request is kept for ever. */
 export const EVERY_REQUEST_KEPT: Edit = {
-  find: "return { started: performance.now(), requestId: randomUUID(), route, method, principal: null };",
+  find: "return { started: performance.now(), requestId: randomUUID(), route, method, address, principal: null };",
   replace:
     "(globalThis.kept ??= []).push(Buffer.alloc(50_000, 1));\n" +
-    "  return { started: performance.now(), requestId: randomUUID(), route, method, principal: null };",
+    "  return { started: performance.now(), requestId: randomUUID(), route, method, address, principal: null };",
 };
 
 /** No bug: clients are given less time, so that they are seen being cut off. */
@@ -255,4 +255,16 @@ export const PROTECTION_IGNORED: Edit = { find: 'throw new HttpError("record_pro
 export const PURGE_FORGOTTEN: Edit = {
   find: "purgeEarlier === true ? next.version : next.version - keepVersions + 1",
   replace: "next.version - keepVersions + 1",
+};
+
+/** Nobody looks after the embedded database's log but commits. */
+export const LOG_LEFT_LARGE: Edit = {
+  find: "this.#timer = setInterval(look, LOOK_INTERVAL).unref();\n    look();",
+  replace: "",
+};
+
+/** No bug: the thread that looks after that log finds no file. */
+export const LOG_THREAD_FAILS: Edit = {
+  find: "new BetterSqlite3(workerData, { fileMustExist: true })",
+  replace: "new BetterSqlite3(`${workerData}.gone`, { fileMustExist: true })",
 };

@@ -7,7 +7,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 
 import { Tacenda, TacendaError, generateSecret } from "@tacenda/sdk";
 import { TacendaAdmin } from "@tacenda/sdk/admin";
-import { expect, test } from "vitest";
+import { expect, onTestFinished, test } from "vitest";
 
 import { seedServer, type Edit } from "../seeded-server.ts";
 import { freshFolder, spawnServer } from "../server-process.ts";
@@ -32,6 +32,13 @@ const CUT_SHORT_WAITS = "select pg_cancel_backend(pid) from pg_stat_activity whe
 interface Outcome {
   acknowledged: number;
   faults: string[];
+}
+
+async function setStandby(name: string): Promise<void> {
+  const cluster = await sharedCluster();
+  await cluster.query(`alter system set synchronous_standby_names = '${name}'`);
+  await cluster.query("select pg_reload_conf()");
+  await sleep(200);
 }
 
 async function writeWithoutStandby(edits: readonly Edit[]): Promise<Outcome> {
@@ -76,11 +83,6 @@ async function writeWithoutStandby(edits: readonly Edit[]): Promise<Outcome> {
     }
   };
   await store.setValue("before", "v");
-  const setStandby = async (name: string) => {
-    await cluster.query(`alter system set synchronous_standby_names = '${name}'`);
-    await cluster.query("select pg_reload_conf()");
-    await sleep(200);
-  };
   await setStandby("nobody");
   const before = ledger.acknowledged;
   const writers = Array.from({ length: WRITERS }, (_, writer) => write(writer));
@@ -103,6 +105,20 @@ async function writeWithoutStandby(edits: readonly Edit[]): Promise<Outcome> {
   await server.end("SIGTERM");
   return { acknowledged: ledger.acknowledged, faults: [...new Set(faults)] };
 }
+
+test("a write that is refused waits for no standby", async () => {
+  const server = await spawnServer({ ...(await freshPlace("PostgreSQL")), rootToken: ROOT_TOKEN });
+  await new TacendaAdmin({ url: server.url, token: ROOT_TOKEN }).stores.create(STORE);
+  const secret = generateSecret();
+  const open = () => new Tacenda({ url: server.url, token: ROOT_TOKEN, timeout: 60_000 }).getStore(STORE, { secret });
+  await open().setValue("taken", "v");
+  await setStandby("nobody");
+  onTestFinished(() => setStandby(""));
+  // It has never seen the key, and so writes without reading first.
+  await expect(open().createValue("taken", "w")).rejects.toMatchObject({ code: "already_exists" });
+  await setStandby("");
+  await server.end("SIGTERM");
+});
 
 const subject = { id: "R6", test: "the standby that commits wait for is away", database: "PostgreSQL" } as const;
 

@@ -7,6 +7,7 @@ import { RootDigest } from "./auth/root-digest.js";
 import { checkOptions } from "./check-options.js";
 import { Admission, type AdmissionOptions } from "./http/admission.js";
 import type { KeyAdministrator, QuotaKeeper, Services, StoreKeyMaker } from "./http/call.js";
+import { createAddressOf } from "./http/client-address.js";
 import { corsHeaders, preflight } from "./http/cors.js";
 import {
   dispatch,
@@ -22,7 +23,7 @@ import { routingPath } from "./http/paths.js";
 import { RateLimit, type Rate } from "./http/rate-limit.js";
 import { ALWAYS_HEADERS } from "./http/reply.js";
 import { ROUTES } from "./http/routes.js";
-import { StoreSettingsCache } from "./http/store-settings.js";
+import { StoreSettings } from "./http/store-settings.js";
 import type { Logger } from "./logger.js";
 import type { Metrics } from "./metrics.js";
 import { createReadiness } from "./readiness.js";
@@ -63,6 +64,8 @@ export interface AppDependencies {
   admission?: AdmissionOptions;
   /** Requests of one token; not limited by default. */
   rateLimit?: Rate;
+  /** Addresses and networks of proxies whose `X-Forwarded-For` is believed; none by default. */
+  trustedProxies?: readonly string[];
 }
 
 const DEPENDENCY_NAMES = {
@@ -83,6 +86,7 @@ const DEPENDENCY_NAMES = {
   corsOrigin: "optional",
   admission: "optional",
   rateLimit: "optional",
+  trustedProxies: "optional",
 } as const;
 
 const NO_QUOTAS: QuotaKeeper = { of: () => undefined, refresh: () => Promise.resolve() };
@@ -91,6 +95,7 @@ const NO_QUOTAS: QuotaKeeper = { of: () => undefined, refresh: () => Promise.res
  * Makes the app. It starts nothing and keeps nothing open.
  *
  * @throws {TypeError} when a dependency is missing or unknown.
+ * @throws {StartupError} when a trusted proxy is neither an address nor a network.
  */
 export function createApp(dependencies: AppDependencies): Hono<NodeEnv> {
   checkOptions<AppDependencies>("createApp", dependencies, DEPENDENCY_NAMES);
@@ -104,7 +109,7 @@ export function createApp(dependencies: AppDependencies): Hono<NodeEnv> {
   const services: Services = {
     records,
     directory,
-    settings: new StoreSettingsCache(directory),
+    settings: new StoreSettings(directory),
     keys,
     keyAdministration,
     now,
@@ -118,7 +123,8 @@ export function createApp(dependencies: AppDependencies): Hono<NodeEnv> {
     openapi: JSON.stringify(describeApi(ROUTES)),
   };
   const headers = { ...ALWAYS_HEADERS, ...(corsOrigin !== undefined && corsHeaders(corsOrigin)) };
-  const pipeline: Pipeline = { authenticator, admission, services, logger, metrics, onAccess, headers };
+  const addressOf = createAddressOf(dependencies.trustedProxies ?? []);
+  const pipeline: Pipeline = { authenticator, admission, services, logger, metrics, onAccess, addressOf, headers };
 
   const app = new Hono<NodeEnv>({ getPath: (request, options) => routingPath(request, options?.env?.incoming) });
   for (const route of ROUTES) app.on(route.method, route.path, (context) => dispatch(context, route, pipeline));

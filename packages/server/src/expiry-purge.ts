@@ -65,6 +65,7 @@ async function dropExpired(
   let cursor: ExpiryCursor = null;
   let damaged = 0;
   let isHeld = false;
+  const failures = new Map<string, unknown>();
   try {
     do {
       const started = performance.now();
@@ -74,12 +75,18 @@ async function dropExpired(
       if (!isHeld) return false;
       const judged = await judgeExpiring(rows, keys, now());
       damaged += judged.damaged;
+      for (const [store, error] of judged.failures) failures.set(store, error);
       if (judged.changes.length > 0) await maintenance.changeExpiring(judged.changes);
       cursor = next;
       await restAfter(started);
     } while (cursor !== null && !isStopped());
   } finally {
     await lease.release();
+  }
+  const [failure] = failures.values();
+  if (failure !== undefined) {
+    const context = { stores: failures.size, error: describeError(failure) };
+    logger.error(context, "expired records of stores whose keys cannot be had were left as they are");
   }
   if (damaged > 0) logger.warn({ damaged }, "expired records that do not verify were left as they are");
   return true;

@@ -3,6 +3,7 @@
 export { createApp, type AppDependencies } from "./app.js";
 export { DEFAULT_MAX_CONNECTIONS, startServer, type RunningServer, type ServerOptions } from "./server.js";
 export { StartupError } from "./startup-error.js";
+export type { TlsFiles } from "./tls-files.js";
 export type { Principal } from "./auth/principal.js";
 export type { QuotaKeeper, StoreKeyMaker } from "./http/call.js";
 export type { AccessEvent, NodeEnv } from "./http/dispatch.js";
@@ -13,7 +14,7 @@ export { DamagedRecordError, StoreGoneError } from "./envelope/errors.js";
 export { KeyProviderError, type KeyProvider, type Wrap, type WrapContext } from "./envelope/key-provider.js";
 export { KeyringError, openKeyring } from "./envelope/providers/local-keyring.js";
 export { StoreKeys, type StoreKeysOptions } from "./envelope/store-keys.js";
-export type { Database } from "./storage/database.js";
+export type { Database, DiskUse } from "./storage/database.js";
 export type { CreateResult, Directory, KeptToken, TokenRow, TokenUse } from "./storage/directory.js";
 export type { KeyDirectory } from "./storage/key-directory.js";
 export type { KeyPurpose, MasterRef, WrappedKey } from "./storage/store-key.js";

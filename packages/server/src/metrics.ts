@@ -8,6 +8,7 @@ import { createServer, type Server } from "node:http";
 import { Counter, Gauge, Histogram, Registry, collectDefaultMetrics } from "prom-client";
 
 import type { ObserveKeyProvider } from "./envelope/guarded-key-provider.js";
+import type { DiskUse } from "./storage/database.js";
 
 /** How much the server has taken on. */
 interface Load {
@@ -25,12 +26,16 @@ export interface Metrics {
   observeKeyProvider: ObserveKeyProvider;
   /** How many store keys are not under the current master key, and how many stores are being re-encrypted. */
   setKeyWork: (outdatedWraps: number, reencryptions: number) => void;
+  /** Until when the certificate of the listener is valid, in milliseconds since the epoch; shown once it is known. */
+  setCertificateExpiry: (validTo: number) => void;
   /** Shows the load from now on. */
   watch(load: Load): void;
   /** Counts a request that was answered `overloaded`. */
   countShed(): void;
   /** Counts a connection that was dropped without an answer. */
   countDropped(): void;
+  /** What to ask, whenever somebody looks, for the bytes that the database takes; see DiskUse. */
+  watchDisk(diskUse: () => Promise<DiskUse | null>): void;
   /** All values, for another process to make one text of them and of others. */
   snapshot(): Promise<object[]>;
   /** The text that Prometheus scrapes. */
@@ -86,7 +91,18 @@ export function createMetrics(): Metrics {
     help: "Connections dropped without an answer, far beyond --max-connections",
     registers: [registry],
   });
+  let expiry: Gauge | undefined;
   return {
+    setCertificateExpiry(validTo) {
+      // Not before: without a certificate it would be 0, and every alert on it ring.
+      expiry ??= new Gauge({
+        name: "tacenda_tls_certificate_expiry_timestamp_seconds",
+        help: "When the certificate expires, in seconds since the epoch",
+        aggregator: "min",
+        registers: [registry],
+      });
+      expiry.set(validTo / 1_000);
+    },
     watch: (watched) => (load = watched),
     countShed: () => shed.inc(),
     countDropped: () => dropped.inc(),
@@ -96,10 +112,33 @@ export function createMetrics(): Metrics {
       outdated.set(outdatedWraps);
       reencrypting.set(reencryptions);
     },
+    watchDisk: (diskUse) => addDiskGauges(registry, diskUse),
     observe: (route, method, status, seconds) => durations.observe({ route, method, status }, seconds),
     snapshot: () => registry.getMetricsAsJSON(),
     render: () => registry.metrics(),
   };
+}
+
+const DISK: readonly (readonly [name: string, help: string, of: keyof DiskUse])[] = [
+  ["tacenda_database_bytes", "The embedded database's file, all of it, without its log", "database"],
+  ["tacenda_database_free_bytes", "What is free in the database and is used before its file grows", "free"],
+  ["tacenda_database_log_bytes", "The embedded database's write-ahead log", "log"],
+];
+
+/** Of the database as a whole, for whoever sees its disk anyway: nothing is told of a project or a store. */
+function addDiskGauges(registry: Registry, diskUse: () => Promise<DiskUse | null>): void {
+  for (const [name, help, of] of DISK) {
+    new Gauge({
+      name,
+      help,
+      registers: [registry],
+      async collect() {
+        // What failed may succeed for the next one who looks; until then it stays as it was seen last.
+        const use = await diskUse().catch(() => null);
+        if (use !== null) this.set(use[of]);
+      },
+    });
+  }
 }
 
 /** A gauge that is read when it is asked for. */

@@ -29,9 +29,11 @@ import { explainRefusal } from "./own-directory.js";
 import { writePrivateFile } from "./private-file.js";
 import { createPurge } from "./purge.js";
 import { ByteQuotas } from "./quotas/byte-quotas.js";
+import { ServerCertificate } from "./server-certificate.js";
 import { StartupError, codeOf } from "./startup-error.js";
 import type { Database } from "./storage/database.js";
 import type { Directory } from "./storage/directory.js";
+import type { TlsFiles } from "./tls-files.js";
 
 export const DEFAULT_MAX_CONNECTIONS = 1_000;
 export const LOOPBACK = "127.0.0.1";
@@ -57,6 +59,12 @@ export interface ServerOptions {
   host?: string;
   /** 4200 by default; 0 for any free one. */
   port?: number;
+  /** Serves HTTPS instead of HTTP. The files are read again when they are renewed. */
+  tls?: TlsFiles;
+  /** How often to look whether they were, in milliseconds; every minute by default. */
+  tlsInterval?: number;
+  /** Addresses and networks (`10.0.0.0/8`) of proxies whose `X-Forwarded-For` is believed; none by default. */
+  trustedProxies?: readonly string[];
   /** `keyring.json` in the data directory by default. */
   keyringFile?: string;
   /**
@@ -130,6 +138,9 @@ const OPTION_NAMES = {
   databaseConnections: "optional",
   host: "optional",
   port: "optional",
+  tls: "optional",
+  tlsInterval: "optional",
+  trustedProxies: "optional",
   keyringFile: "optional",
   keyProviders: "optional",
   masterKeyRotation: "optional",
@@ -154,10 +165,12 @@ const OPTION_NAMES = {
   onAccess: "optional",
 } as const;
 
+const TLS_NAMES = { certFile: "required", keyFile: "required" } as const;
+
 /**
  * Starts a server and resolves when it listens.
  *
- * @throws {TypeError} when `dataDir` is missing or an option is unknown.
+ * @throws {TypeError} when `dataDir` or one of the files of `tls` is missing, or an option is unknown.
  * @throws {StartupError} or what openDataDirectory throws; nothing is left open then.
  */
 export async function startServer(options: ServerOptions): Promise<RunningServer> {
@@ -169,11 +182,13 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
 export async function startServerWith(options: ServerOptions, metrics: Metrics | undefined): Promise<RunningServer> {
   const { dataDir, databaseUrl, databaseConnections, keyringFile, keyProviders, logger = SILENT } = options;
   const rootDigest = options.rootToken === undefined ? null : givenRootDigest(options.rootToken);
+  if (options.tls) checkOptions<TlsFiles>("startServer's tls", options.tls, TLS_NAMES);
+  const certificate = options.tls && (await openCertificate(options.tls, options, metrics));
   const guard = { observe: metrics?.observeKeyProvider };
   const database = { databaseUrl, databaseConnections };
   const data = await openDataDirectory(dataDir, { ...database, keyringFile, keyProviders, guard, logger });
   try {
-    return await run(data, options, rootDigest, metrics);
+    return await run(data, options, rootDigest, metrics, certificate);
   } catch (error) {
     await data.close();
     throw error;
@@ -186,6 +201,7 @@ async function run(
   options: ServerOptions,
   rootDigest: Uint8Array | null,
   metrics: Metrics | undefined,
+  certificate: ServerCertificate | undefined,
 ): Promise<RunningServer> {
   const { database, providers } = data;
   const { directory } = database;
@@ -247,8 +263,10 @@ async function run(
     ...(options.corsOrigin !== undefined && { corsOrigin: options.corsOrigin }),
     admission: { maxRequests: options.maxRequests, bodyMemory: options.bodyMemory },
     ...(options.rateLimit && { rateLimit: options.rateLimit }),
+    ...(options.trustedProxies && { trustedProxies: options.trustedProxies }),
   });
   await quotas.start();
+  if (metrics && (await database.diskUse()) !== null) metrics.watchDisk(() => database.diskUse());
   // What was destroyed before the last stop may not have been purged to its end.
   purge.start();
   expiry.start();
@@ -257,9 +275,10 @@ async function run(
   keeper.wake();
 
   const host = options.host ?? LOOPBACK;
-  const server = createNodeServer(app, options.maxConnections ?? DEFAULT_MAX_CONNECTIONS);
+  const server = createNodeServer(app, options.maxConnections ?? DEFAULT_MAX_CONNECTIONS, undefined, certificate);
   if (metrics) server.on("drop", () => metrics.countDropped());
   const stop = async (listeners: Server[]) => {
+    certificate?.stop();
     await Promise.all(listeners.map(closeListener));
     await Promise.all([purge.stop(), expiry.stop(), keeper.stop(), tokenUses.stop(), quotas.stop()]);
   };
@@ -274,7 +293,7 @@ async function run(
     throw error;
   }
   const port = portOf(server);
-  const url = `http://${host.includes(":") ? `[${host}]` : host}:${port}`;
+  const url = `${certificate ? "https" : "http"}://${host.includes(":") ? `[${host}]` : host}:${port}`;
   let closing: Promise<void> | undefined;
   return {
     url,
@@ -284,6 +303,12 @@ async function run(
     keys,
     close: () => (closing ??= stop(listeners).then(() => data.close())),
   };
+}
+
+/** @throws {StartupError} */
+async function openCertificate(files: TlsFiles, options: ServerOptions, metrics: Metrics | undefined) {
+  const { logger = SILENT, now = Date.now, tlsInterval: interval } = options;
+  return await ServerCertificate.open({ files, logger, now, interval, onExpiry: metrics?.setCertificateExpiry });
 }
 
 /** The keys are gone by then, whatever becomes of this; the purge tries again. */

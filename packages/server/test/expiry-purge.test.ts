@@ -205,6 +205,21 @@ describe("what the database says is only a hint", () => {
     expect(hints).toEqual([0, START + 5]);
   });
 
+  test("a store whose keys cannot be had is left, said, and holds up no other", async () => {
+    const world = await openExpiring(3);
+    await world.addStore("default", "broken");
+    const body = sealedRecord({ expiresAt: START - 1 });
+    const first = writeOf(refTo(randomBytes(32), "default", "broken"), 1, body);
+    await world.records.commit([{ ...first, write: { body, createdAt: 1, expiresAt: START - 1 } }]);
+    world.raw.exec("update store_keys set wrapped = zeroblob(length(wrapped)) where store = 'broken'");
+    world.keys.forget("default", "broken");
+    world.purgeOf().start();
+    await vi.waitFor(async () => expect(await world.heads()).toBe(3));
+    await vi.waitFor(() =>
+      expect(world.logged).toContain("expired records of stores whose keys cannot be had were left as they are"),
+    );
+  });
+
   test("a damaged one is left, said, and holds up no other; one of a destroyed store is left to its purge", async () => {
     const world = await openExpiring(3);
     await world.addStore("default", "gone");

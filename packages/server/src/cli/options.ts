@@ -4,8 +4,11 @@ import { Command, InvalidArgumentError, Option } from "commander";
 
 import { DEFAULT_KEY_GRACE, DEFAULT_KEY_TTL } from "../envelope/store-keys.js";
 import { DEFAULT_BODY_MEMORY, DEFAULT_MAX_REQUESTS } from "../http/admission.js";
+import { parseNetworks } from "../http/client-address.js";
 import type { Rate } from "../http/rate-limit.js";
 import { DEFAULT_MAX_CONNECTIONS, MASTER_KEY_ROTATION, type ServerOptions } from "../server.js";
+import { InvalidOptionError } from "../startup-error.js";
+import type { TlsFiles } from "../tls-files.js";
 
 const MEBIBYTE = 1_048_576;
 const LOG_LEVELS = ["trace", "debug", "info", "warn", "error", "fatal", "silent"] as const;
@@ -16,6 +19,9 @@ export interface ServeFlags extends DatabaseFlags {
   databaseConnections?: number;
   host: string;
   port: number;
+  tlsCert?: string;
+  tlsKey?: string;
+  trustedProxies?: string[];
   dataDir: string;
   keyring?: string;
   keyProvider?: string[];
@@ -85,6 +91,21 @@ export function addServeFlags(command: Command, defaultLogLevel: LogLevel): Comm
         .env("TACENDA_PORT")
         .default(4200)
         .argParser(integer(0, 65_535)),
+    )
+    .addOption(
+      new Option(
+        "--tls-cert <file>",
+        "serve HTTPS with this certificate, in PEM, and those that lead to its authority behind it",
+      ).env("TACENDA_TLS_CERT"),
+    )
+    .addOption(new Option("--tls-key <file>", "its private key, in PEM, closed to other users").env("TACENDA_TLS_KEY"))
+    .addOption(
+      new Option(
+        "--trusted-proxies <addresses>",
+        "proxies whose X-Forwarded-For is believed: addresses or networks, 127.0.0.1,10.0.0.0/8; none unless given",
+      )
+        .env("TACENDA_TRUSTED_PROXIES")
+        .argParser(networks),
     )
     .addOption(dataDirOption())
     .addOption(databaseUrlOption())
@@ -200,17 +221,40 @@ function several(text: string, before: readonly string[] | undefined): string[] 
   return [...(before ?? []), ...text.split(/\s+/).filter((word) => word !== "")];
 }
 
-/** The options of the server that flags and environment name. */
+/** Addresses and networks, with commas or spaces between. */
+function networks(text: string): string[] {
+  const entries = text.split(/[\s,]+/).filter((word) => word !== "");
+  try {
+    parseNetworks(entries);
+  } catch (error) {
+    throw error instanceof InvalidOptionError ? new InvalidArgumentError(error.message) : error;
+  }
+  return entries;
+}
+
+/** Where the certificate is and its key, if there is to be one. @throws {InvalidOptionError} when one of the two is missing */
+function tlsFiles({ tlsCert, tlsKey }: ServeFlags): TlsFiles | undefined {
+  if (tlsCert === undefined && tlsKey === undefined) return undefined;
+  if (tlsCert !== undefined && tlsKey !== undefined) return { certFile: tlsCert, keyFile: tlsKey };
+  throw new InvalidOptionError(
+    "TLS needs a certificate and its private key: give both --tls-cert (TACENDA_TLS_CERT) and --tls-key (TACENDA_TLS_KEY), or neither.",
+  );
+}
+
+/** The options of the server that flags and environment name. @throws {InvalidOptionError} when they do not go together */
 export function toServerOptions(flags: ServeFlags, rootToken: string | undefined): ServerOptions {
   const { host, port, dataDir, keyring, keyProvider, metricsPort, corsOrigin, maxConnections } = flags;
   const { databaseUrl, databaseConnections, maxRequests, bodyMemory, rateLimit } = flags;
-  const { masterKeyRotation, dataKeyRotation, keyCacheTtl, keyCacheGrace } = flags;
+  const { masterKeyRotation, dataKeyRotation, keyCacheTtl, keyCacheGrace, trustedProxies } = flags;
+  const tls = tlsFiles(flags);
   return {
     host,
     port,
     dataDir,
     ...{ maxConnections, maxRequests, bodyMemory },
     ...{ masterKeyRotation, dataKeyRotation, keyCacheTtl, keyCacheGrace },
+    ...(tls !== undefined && { tls }),
+    ...(trustedProxies !== undefined && { trustedProxies }),
     ...(databaseUrl !== undefined && { databaseUrl }),
     ...(databaseConnections !== undefined && { databaseConnections }),
     ...(keyProvider !== undefined && { keyProviders: keyProvider }),

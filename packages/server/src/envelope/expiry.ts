@@ -8,25 +8,31 @@ import type { StoreKeys } from "./store-keys.js";
 
 /**
  * What to do with rows that may have expired at `now` (milliseconds since the epoch). `damaged` counts those that do not
- * verify, of which nothing can be said; rows of stores without keys, which are being destroyed, are left out.
- *
- * @throws {KeyProviderError | StorageError} when keys cannot be had.
+ * verify, of which nothing can be said, and `failures` has what came of stores whose keys cannot be had, by their names: the
+ * others' rows are judged all the same. Rows of stores without keys, which are being destroyed, are left out.
  */
 export async function judgeExpiring(
   rows: readonly ExpiringRow[],
   keys: StoreKeys,
   now: number,
-): Promise<{ changes: ExpiryChange[]; damaged: number }> {
+): Promise<{ changes: ExpiryChange[]; damaged: number; failures: Map<string, unknown> }> {
   const changes: ExpiryChange[] = [];
+  const failures = new Map<string, unknown>();
   let damaged = 0;
   for (const row of rows) {
-    const store = await openFor(row, keys);
-    if (store === null) continue;
-    const change = judge(row, store, now);
-    if (change === null) damaged++;
-    else changes.push(change);
+    const name = `${row.project}/${row.store}`;
+    if (failures.has(name)) continue;
+    try {
+      const store = await openFor(row, keys);
+      if (store === null) continue;
+      const change = judge(row, store, now);
+      if (change === null) damaged++;
+      else changes.push(change);
+    } catch (error) {
+      failures.set(name, error);
+    }
   }
-  return { changes, damaged };
+  return { changes, damaged, failures };
 }
 
 /** The store of a row, with the data key that the row names, if there is one. */

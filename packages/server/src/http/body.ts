@@ -64,7 +64,11 @@ function readIncoming(incoming: IncomingMessage, cap: number, reserve: () => Pro
     const chunks: Uint8Array[] = [];
     let length = 0;
     let isReserved = false;
+    let isSettled = false;
     const settle = (action: () => void) => {
+      // The client may have gone while its body waited for room, which is answered later.
+      if (isSettled) return;
+      isSettled = true;
       incoming.off("data", onData).off("end", onEnd).off("error", onBreak).off("close", onBreak);
       action();
     };

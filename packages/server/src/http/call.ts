@@ -9,7 +9,7 @@ import type { ByteQuota } from "../quotas/byte-quota.js";
 import type { MismatchLimit } from "./mismatch-limit.js";
 import type { RateLimit } from "./rate-limit.js";
 import type { Reply } from "./reply.js";
-import type { StoreSettingsCache } from "./store-settings.js";
+import type { StoreSettings } from "./store-settings.js";
 
 /** A request that was authenticated and authorized, with its path parameters checked and its body read. */
 export interface Call {
@@ -59,8 +59,8 @@ export interface Services {
   /** The envelope: ids are key hashes, bodies sealed records. */
   readonly records: RecordStore;
   readonly directory: Directory;
-  /** The settings of stores, for writes of records. */
-  readonly settings: StoreSettingsCache;
+  /** For writes of records. */
+  readonly settings: StoreSettings;
   readonly keys: StoreKeyMaker;
   readonly keyAdministration: KeyAdministrator;
   /** Milliseconds since the epoch. */

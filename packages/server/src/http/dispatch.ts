@@ -15,6 +15,7 @@ import { NOBODY, type Principal } from "../auth/principal.js";
 import { describeError, type Logger } from "../logger.js";
 import type { Metrics } from "../metrics.js";
 import type { Admission } from "./admission.js";
+import type { AddressOf } from "./client-address.js";
 import { brokenOff, discardBody, readBody } from "./body.js";
 import type { Call, Services } from "./call.js";
 import { errorReply, isRefusal, toHttpError } from "./failures.js";
@@ -38,6 +39,8 @@ export interface AccessEvent {
   readonly route: string;
   readonly method: string;
   readonly status: number;
+  /** The client's, as far as trusted proxies tell it; absent where there is no connection any more. */
+  readonly address?: string;
   /** Only of requests that were authorized. */
   readonly project?: string;
   readonly store?: string;
@@ -50,6 +53,7 @@ export interface Pipeline {
   readonly logger: Logger;
   readonly metrics?: Metrics | undefined;
   readonly onAccess?: ((event: AccessEvent) => void) | undefined;
+  readonly addressOf: AddressOf;
   /** Headers of every answer. */
   readonly headers: Readonly<Record<string, string>>;
 }
@@ -69,6 +73,7 @@ interface Passage {
   readonly requestId: string;
   readonly route: string;
   readonly method: string;
+  readonly address: string | undefined;
   principal: Principal | null;
   /** Set once the request was authorized. */
   project?: string;
@@ -77,7 +82,7 @@ interface Passage {
 
 /** Answers a request that matched `route`. Never throws. */
 export async function dispatch(context: Context<NodeEnv>, route: Route, pipeline: Pipeline): Promise<Response> {
-  const passage = begin(context, route.path);
+  const passage = begin(context, route.path, pipeline);
   try {
     const reply = await handle(context, route, pipeline, passage);
     pipeline.admission.holdAnswer(reply, nodeOf(context).outgoing);
@@ -89,22 +94,25 @@ export async function dispatch(context: Context<NodeEnv>, route: Route, pipeline
 
 /** Answers a request that no route matches. */
 export function dispatchUnmatched(context: Context<NodeEnv>, pipeline: Pipeline): Response {
-  return fail(new HttpError("not_found"), begin(context, UNMATCHED), pipeline);
+  return fail(new HttpError("not_found"), begin(context, UNMATCHED, pipeline), pipeline);
 }
 
 /** Gives an answer that depends on no route. */
 export function answerUnmatched(context: Context<NodeEnv>, reply: Reply, pipeline: Pipeline): Response {
-  return finish(reply, begin(context, UNMATCHED), pipeline);
+  return finish(reply, begin(context, UNMATCHED, pipeline), pipeline);
 }
 
 /** Answers a request on which something failed outside the pipeline. */
 export function dispatchFailed(context: Context<NodeEnv>, error: unknown, pipeline: Pipeline): Response {
-  return fail(error, begin(context, UNMATCHED), pipeline);
+  return fail(error, begin(context, UNMATCHED, pipeline), pipeline);
 }
 
-function begin({ req }: Context<NodeEnv>, route: string): Passage {
-  const method = KNOWN_METHODS.has(req.method) ? req.method : "OTHER";
-  return { started: performance.now(), requestId: randomUUID(), route, method, principal: null };
+function begin(context: Context<NodeEnv>, route: string, { addressOf }: Pipeline): Passage {
+  const { method: named } = context.req;
+  const method = KNOWN_METHODS.has(named) ? named : "OTHER";
+  // Now, for a connection that is gone has none.
+  const address = addressOf(nodeOf(context).incoming);
+  return { started: performance.now(), requestId: randomUUID(), route, method, address, principal: null };
 }
 
 /** Called in-process an app has no environment, whatever Hono's types say. */
@@ -198,11 +206,11 @@ function fail(error: unknown, passage: Passage, pipeline: Pipeline): Response {
 }
 
 function finish(reply: Reply, passage: Passage, { headers, metrics, logger, onAccess }: Pipeline): Response {
-  const { requestId, principal, route, method, started } = passage;
+  const { requestId, principal, route, method, address, started } = passage;
   const { status } = reply;
   const milliseconds = performance.now() - started;
   metrics?.observe(route, method, status, milliseconds / 1_000);
-  logger.info({ requestId, route, method, status, milliseconds, principal: principal?.id }, "request");
+  logger.info({ requestId, route, method, status, milliseconds, principal: principal?.id, address }, "request");
   onAccess?.(accessEvent(passage, status));
   const body = reply.body ?? null;
   return new Response(body as BodyInit | null, {
@@ -216,13 +224,17 @@ function finish(reply: Reply, passage: Passage, { headers, metrics, logger, onAc
   });
 }
 
-function accessEvent({ requestId, principal, route, method, project, store }: Passage, status: number): AccessEvent {
+function accessEvent(
+  { requestId, principal, route, method, address, project, store }: Passage,
+  status: number,
+): AccessEvent {
   return {
     requestId,
     principal,
     route,
     method,
     status,
+    ...(address !== undefined && { address }),
     ...(project !== undefined && { project }),
     ...(store !== undefined && { store }),
   };

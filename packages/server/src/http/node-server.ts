@@ -1,5 +1,5 @@
 /**
- * The app on Node's HTTP server: limits, and uniform answers to what Node refuses by itself; spec/http.md § Limits,
+ * The app on Node's HTTP or HTTPS server: limits, and uniform answers to what Node refuses by itself; spec/http.md § Limits,
  * § Transport.
  */
 
@@ -11,11 +11,13 @@ import { getRequestListener } from "@hono/node-server";
 import { ERROR_STATUS, HEADERS, type ErrorCode } from "@tacenda/protocol";
 import type { Hono } from "hono";
 
+import type { ServerCertificate } from "../server-certificate.js";
 import type { NodeEnv } from "./dispatch.js";
 import { errorReply } from "./failures.js";
 import { HttpError } from "./http-error.js";
 import { ALWAYS_HEADERS } from "./reply.js";
 import { isSurplus, limitConnections } from "./surplus.js";
+import { createTlsServer } from "./tls-server.js";
 
 /** How long a client may take, in milliseconds. */
 export interface TimeLimits {
@@ -51,8 +53,13 @@ class SoleMessage extends IncomingMessage {
   }
 }
 
-/** A server that does not listen yet. */
-export function createNodeServer(app: Hono<NodeEnv>, maxConnections: number, limits = TIME_LIMITS): Server {
+/** A server that does not listen yet; with a certificate it speaks TLS and nothing else. */
+export function createNodeServer(
+  app: Hono<NodeEnv>,
+  maxConnections: number,
+  limits = TIME_LIMITS,
+  certificate?: Pick<ServerCertificate, "current" | "follow">,
+): Server {
   const listener = getRequestListener(app.fetch, { errorHandler: refuseRequest });
   const options = {
     IncomingMessage: SoleMessage,
@@ -64,10 +71,14 @@ export function createNodeServer(app: Hono<NodeEnv>, maxConnections: number, lim
     // Node's own refusal has no body; the listener's is uniform.
     requireHostHeader: false,
   };
-  const server = createServer(options, (incoming, outgoing) => {
+  const onRequest = (incoming: IncomingMessage, outgoing: ServerResponse) => {
     // The listener answers what it catches; its promise never rejects.
     if (isInTurn(incoming, outgoing)) void listener(incoming, outgoing);
-  });
+  };
+  const server: Server =
+    certificate === undefined
+      ? createServer(options, onRequest)
+      : createTlsServer(options, options.headersTimeout, certificate, onRequest);
   // Whatever a request expects besides "100-continue".
   server.on("checkExpectation", (incoming: IncomingMessage, outgoing: ServerResponse) => {
     if (!isInTurn(incoming, outgoing)) return;

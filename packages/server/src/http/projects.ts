@@ -43,7 +43,6 @@ export async function listProjects(_call: Call, { directory }: Services): Promis
 export async function destroyProject({ project }: Call, services: Services): Promise<Reply> {
   if (!(await services.directory.destroyProject(project, services.now()))) throw new HttpError("not_found");
   services.forgetTokens();
-  services.settings.forgetAll();
   services.keys.forgetProject(project);
   services.purgeDestroyed();
   await services.scrub();

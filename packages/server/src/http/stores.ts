@@ -38,14 +38,13 @@ export async function getStore({ project, store: id }: Call, { directory }: Serv
 
 export async function changeStore(
   { project, store: id }: Call,
-  { directory, settings }: Services,
+  { directory }: Services,
   { secrets, maxVersions }: z.output<typeof storeChange>,
 ): Promise<Reply> {
   const change: Partial<StoreSettings> = {};
   if (secrets !== undefined) change.secrets = secrets;
   if (maxVersions !== undefined) change.maxVersions = maxVersions;
   const store = await directory.updateStore(project, id, change);
-  settings.forget(project, id);
   if (store === null) throw new HttpError("not_found");
   return jsonReply(200, store);
 }
@@ -55,7 +54,6 @@ export async function destroyStore({ project, store, principal }: Call, services
   const now = services.now();
   const keys = await services.directory.destroyStore(project, store, now);
   if (keys === null) throw new HttpError("not_found");
-  services.settings.forget(project, store);
   services.keys.forget(project, store);
   services.purgeDestroyed();
   await services.scrub();

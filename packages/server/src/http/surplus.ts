@@ -4,7 +4,9 @@
  */
 
 import type { Server } from "node:http";
+import type { Socket } from "node:net";
 import type { Duplex } from "node:stream";
+import { Server as TlsServer } from "node:tls";
 
 /** How many more are taken than the limit says. */
 export const SURPLUS_CONNECTIONS = 100;
@@ -22,7 +24,8 @@ export function isSurplus(socket: Duplex | undefined): boolean {
 export function limitConnections(server: Server, maxConnections: number): void {
   let open = 0;
   server.maxConnections = maxConnections + SURPLUS_CONNECTIONS;
-  server.on("connection", (socket) => {
+  // Requests come from what TLS makes of a connection; before that one has nothing but its handshake's time.
+  server.on(server instanceof TlsServer ? "secureConnection" : "connection", (socket: Socket) => {
     open++;
     socket.once("close", () => open--);
     if (open <= maxConnections) return;

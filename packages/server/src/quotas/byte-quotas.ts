@@ -58,9 +58,9 @@ export class ByteQuotas {
     this.#wake();
   }
 
-  /** Learns of a bound that this server has just set. Others learn of it at their next look. */
+  /** Learns of a bound that this server has just set. Others learn of it at their next look, and so does this one if it fails. */
   async refresh(): Promise<void> {
-    await this.#learn();
+    await this.#learn().catch((error: unknown) => this.#report(error));
     this.#wake();
   }
 
@@ -81,8 +81,12 @@ export class ByteQuotas {
       const due = (await this.#learn()).filter(({ count }) => count === null || count.dueAt <= this.#options.now());
       if (due.length > 0) await this.#countAll(due);
     } catch (error) {
-      this.#options.logger.error({ error: describeError(error) }, "the bytes of projects could not be counted");
+      this.#report(error);
     }
+  }
+
+  #report(error: unknown): void {
+    this.#options.logger.error({ error: describeError(error) }, "the bytes of projects could not be counted");
   }
 
   async #learn(): Promise<BoundedProject[]> {

@@ -7,6 +7,15 @@ import type { QuotaStore } from "./quota-store.js";
 import type { RecordStore } from "./record-store.js";
 import type { Restoration } from "./restoration.js";
 
+/** Bytes on the disk, of the database as a whole. */
+export interface DiskUse {
+  database: number;
+  /** Of these, what is not in use, and is used before the file grows. */
+  free: number;
+  /** The write-ahead log, a file of its own. */
+  log: number;
+}
+
 export interface Database {
   records: RecordStore;
   directory: Directory;
@@ -14,6 +23,8 @@ export interface Database {
   maintenance: MaintenanceStore;
   restoration: Restoration;
   quotas: QuotaStore;
+  /** What the whole of it takes on the disk; null where another system keeps it, which has metrics of its own. @throws {StorageError} */
+  diskUse(): Promise<DiskUse | null>;
   /** Resolves when the database answers, and is not closed (readiness). @throws {StorageError} */
   check(): Promise<void>;
   /** Waits for the writes under way, then closes. Calls made afterwards throw StorageError. */

@@ -81,6 +81,7 @@ export async function createPostgresDatabase(url: PostgresUrl, connections: numb
       // and the standbys for as long as those are kept; no command overwrites it. Of records that is noise without the store's
       // keys, and of those it is wraps that need the master key: docs/postgresql.md § What is left of what was deleted.
     },
+    diskUse: () => null,
     close: () => pool.close(),
   });
 }

@@ -99,7 +99,7 @@ function own(connection: DatabaseConnection): PostgresConnection {
 class PostgresConnection implements DatabaseConnection {
   readonly session: Session;
   readonly #pool: Sessions;
-  /** BEGIN, sent together with the first query. */
+  /** BEGIN, until it is known to have worked. It is sent together with the first queries, if those only read. */
   #begun: Promise<unknown> | null = null;
 
   constructor(session: Session, pool: Sessions) {
@@ -115,7 +115,7 @@ class PostgresConnection implements DatabaseConnection {
 
   begin(statement: string): void {
     this.#begun = this.session.client.query(statement);
-    // Whoever runs the first query hears of it.
+    // Whoever runs a query hears of it.
     this.#begun.catch(() => undefined);
   }
 
@@ -131,8 +131,8 @@ class PostgresConnection implements DatabaseConnection {
     const warnings = session.warnings;
     const [answer] = await Promise.allSettled([session.commit()]);
     if (answer.status === "rejected") {
-      this.#note(answer.reason);
-      throw sqlState(answer.reason) === undefined ? new UnconfirmedCommitError(answer.reason) : answer.reason;
+      const isLost = await this.#isLost(answer.reason);
+      throw isLost ? new UnconfirmedCommitError(answer.reason) : answer.reason;
     }
     // What had failed was rolled back, and nothing was written.
     if (answer.value.command !== "COMMIT") throw new ConnectionLostError();
@@ -156,25 +156,38 @@ class PostgresConnection implements DatabaseConnection {
 
   async #run(queries: readonly CompiledQuery[]): Promise<QueryResult<unknown>[]> {
     const { client } = this.session;
+    // After a BEGIN that fails they would run all the same, each in a transaction of its own.
+    if (this.#begun !== null && !queries.every(({ sql }) => sql.startsWith("select "))) await this.#settle([]);
     return await this.#settle(queries.map((query) => client.query(named(query))));
   }
 
   /** Waits for all, so that no answer is under way any more when this ends, and throws the first failure: the others follow from it. */
   async #settle(sent: Promise<pg.QueryResult>[]): Promise<QueryResult<unknown>[]> {
     const [begun, ...settled] = await Promise.allSettled([this.#begun, ...sent]);
-    this.#begun = null;
     for (const one of [begun, ...settled]) {
       if (one.status === "fulfilled") continue;
-      this.#note(one.reason);
-      throw sqlState(one.reason) === undefined ? new ConnectionLostError(one.reason) : one.reason;
+      throw (await this.#isLost(one.reason)) ? new ConnectionLostError(one.reason) : one.reason;
     }
+    this.#begun = null;
     return settled.flatMap((one) => (one.status === "fulfilled" ? [toResult(one.value)] : []));
   }
 
-  #note(error: unknown): void {
-    if (breaksConnection(error)) this.session.isBroken = true;
+  /** Whether the session is gone, and what was thrown does not say so by its code. */
+  async #isLost(error: unknown): Promise<boolean> {
+    const { session } = this;
+    const isBroken = breaksConnection(error);
+    if (isBroken) session.isBroken = true;
     // The primary has become a standby, or hangs: the other connections to it are of no use either.
     if (sqlState(error) === "25006" || isTimeout(error)) this.#pool.forgetIdle();
+    if (isBroken) return sqlState(error) === undefined;
+    // What is FATAL has that in the server's language only. But nothing is answered after it, and after any other error this is.
+    try {
+      await session.client.query("");
+      return false;
+    } catch {
+      session.isBroken = true;
+      return true;
+    }
   }
 }
 

@@ -26,8 +26,13 @@ export class ConnectionLostError extends Error {
  * a conflict shows when the other transaction came first by a hair.
  */
 const CONFLICTS = new Set(["40001", "40P01", "55P03", "23505", "23503"]);
-/** The server is about to stop, has stopped, is not (any more) the one that takes writes, or has too many connections. */
-const AWAY = new Set(["57P01", "57P02", "57P03", "57P05", "25006", "25P03", "53300"]);
+/**
+ * Codes that only come with the end of a session, or stand for one: a connection failed (it may be one behind a pooler), the
+ * server stops or ends sessions, or has too many. The severity does not tell: it is in the server's language.
+ */
+const ENDS_SESSION = /^(?:08|57P|25P03|25P04|53300)/;
+/** The server is not (any more) the one that takes writes. */
+const READ_ONLY = "25006";
 /** Statements that were prepared on this connection are of no use any more: the tables were changed, or a pooler was in between. */
 const STALE_STATEMENTS = new Set(["26000", "0A000"]);
 const FULL = new Set(["53100", "54000"]);
@@ -49,7 +54,7 @@ export function isTimeout(error: unknown): boolean {
 export function breaksConnection(error: unknown): boolean {
   const state = sqlState(error);
   if (state === undefined) return true;
-  return state.startsWith("08") || AWAY.has(state) || STALE_STATEMENTS.has(state) || isFatal(error);
+  return ENDS_SESSION.test(state) || state === READ_ONLY || STALE_STATEMENTS.has(state);
 }
 
 export function retryOf(error: unknown, committing: boolean): Retry | null {
@@ -86,11 +91,7 @@ export function toStorageError(error: unknown, committing: boolean): StorageErro
 
 /** When COMMIT fails because the server says so, nothing was written; when the connection fails, nobody knows. */
 function mayHaveCommitted(error: unknown, committing: boolean): boolean {
-  return error instanceof UnconfirmedCommitError || (committing && isFatal(error));
-}
-
-function isFatal(error: unknown): boolean {
-  return error instanceof Error && "severity" in error && (error.severity === "FATAL" || error.severity === "PANIC");
+  return error instanceof UnconfirmedCommitError || (committing && ENDS_SESSION.test(sqlState(error) ?? ""));
 }
 
 /** Name and code of what was thrown, and where it came from. Its message and details quote rows, parameters and users. */

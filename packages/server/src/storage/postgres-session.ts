@@ -31,6 +31,8 @@ const KEEP_ALIVE = 10_000;
 const LEAST_VERSION = 130_000;
 
 const INT8 = 20;
+/** Class of the codes of notices that warn of nothing. */
+const SUCCESS = "00";
 
 /** As libpq: for whoever keeps passwords out of URLs. */
 const fromEnvironment: { PGPASSWORD?: string } = process.env;
@@ -41,7 +43,7 @@ export interface Session {
   host: PostgresHost;
   /** The connection is gone, or in a state in which it must not be used again. */
   isBroken: boolean;
-  /** Warnings that the server has sent. */
+  /** Notices of the server that something is not as it should be. */
   warnings: number;
   /**
    * Sends COMMIT, and waits for as long as the server is seen to wait for a standby: given up, it would wait all the same, and
@@ -67,6 +69,7 @@ interface Checks {
   synchronous_commit: string;
   fsync: string;
   full_page_writes: string;
+  client_min_messages: string;
 }
 
 /**
@@ -170,8 +173,9 @@ function newSession(host: PostgresHost, ssl: ConnectionOptions | false, options:
   };
   const lose = () => (session.isBroken = true);
   client.on("error", lose).on("end", lose);
-  client.on("notice", ({ severity }) => {
-    if (severity === "WARNING") session.warnings++;
+  // By the code: the severity is in the server's language.
+  client.on("notice", ({ code }) => {
+    if (code?.startsWith(SUCCESS) !== true) session.warnings++;
   });
   return session;
 }
@@ -215,13 +219,16 @@ async function configure(client: pg.Client, { url, kind }: SessionOptions): Prom
     set default_transaction_isolation = 'read committed';
     -- Compiling a plan takes longer than any query here.
     set jit = off;
+    -- That a wait for standbys was cut short is said in a warning, and in no other way.
+    set client_min_messages = warning;
     -- What waits for less than this machine's disk would lose acknowledged writes. What waits for standbys too may stay.
     select set_config('synchronous_commit', case current_setting('synchronous_commit')
       when 'remote_apply' then 'remote_apply' else 'on' end, false);
     select current_setting('server_version_num')::int as version, pg_is_in_recovery() as standby,
       current_setting('transaction_read_only') as read_only,
       current_setting('synchronous_commit') as synchronous_commit, current_setting('fsync') as fsync,
-      current_setting('full_page_writes') as full_page_writes`;
+      current_setting('full_page_writes') as full_page_writes,
+      current_setting('client_min_messages') as client_min_messages`;
   const results = (await client.query(withTimeout(text, url.connectTimeout))) as unknown as { rows: Checks[] }[];
   const checks = results.at(-1)?.rows[0];
   if (checks === undefined) throw new Error("The server did not answer.");
@@ -229,7 +236,7 @@ async function configure(client: pg.Client, { url, kind }: SessionOptions): Prom
 }
 
 /** @throws {StorageError} */
-function refuseUnsafe({ version, synchronous_commit, fsync, full_page_writes }: Checks): void {
+function refuseUnsafe({ version, synchronous_commit, fsync, full_page_writes, client_min_messages }: Checks): void {
   if (version < LEAST_VERSION) {
     throw new StorageError("The database server is older than PostgreSQL 13. Bring it up to date, or use another one.");
   }
@@ -241,6 +248,9 @@ function refuseUnsafe({ version, synchronous_commit, fsync, full_page_writes }: 
   }
   if (synchronous_commit !== "on" && synchronous_commit !== "remote_apply") {
     throw new StorageError("The database does not accept synchronous_commit = on, without which it is not safe.");
+  }
+  if (client_min_messages !== "warning") {
+    throw new StorageError("The database does not accept client_min_messages = warning, without which it is not safe.");
   }
 }
 

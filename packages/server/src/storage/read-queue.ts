@@ -1,5 +1,5 @@
 /**
- * Reads that are asked for in one turn of the event loop go to the database together. So a busy server asks once for what many
+ * Reads of single records that are asked for in one turn of the event loop go to the database together. So a busy server asks once for what many
  * requests want, and goes through each layer's code once per turn instead of once per request, which is what its time goes to.
  */
 
@@ -18,7 +18,11 @@ export class ReadQueue {
   readonly #readAll: ReadAll;
   /** Most refs that go together. */
   readonly #limit: number;
-  #waiting: Waiting[] = [];
+  /** Of one ref each. */
+  #single: Waiting[] = [];
+  /** Of several. Their bodies may be many bytes, so each has a turn to itself, and others have theirs in between. */
+  #several: Waiting[] = [];
+  #isWoken = false;
 
   constructor(readAll: ReadAll, limit: number) {
     this.#readAll = readAll;
@@ -28,25 +32,29 @@ export class ReadQueue {
   /** Reads at most `limit` refs in one committed state. @throws what `readAll` throws, to all that went together. */
   read(refs: readonly ReadRef[]): Promise<(StoredRecord | null)[]> {
     return new Promise((resolve, reject) => {
-      if (this.#waiting.push({ refs, resolve, reject }) === 1) setImmediate(() => this.#flush());
+      (refs.length === 1 ? this.#single : this.#several).push({ refs, resolve, reject });
+      this.#wakeUp();
+    });
+  }
+
+  #wakeUp(): void {
+    if (this.#isWoken) return;
+    this.#isWoken = true;
+    setImmediate(() => {
+      this.#isWoken = false;
+      this.#flush();
     });
   }
 
   #flush(): void {
-    const waiting = this.#waiting;
-    this.#waiting = [];
-    let group: Waiting[] = [];
-    let size = 0;
-    for (const one of waiting) {
-      if (size + one.refs.length > this.#limit) {
-        void this.#readGroup(group);
-        group = [];
-        size = 0;
-      }
-      group.push(one);
-      size += one.refs.length;
+    const single = this.#single;
+    this.#single = [];
+    for (let start = 0; start < single.length; start += this.#limit) {
+      void this.#readGroup(single.slice(start, start + this.#limit));
     }
-    void this.#readGroup(group);
+    const one = this.#several.shift();
+    if (one !== undefined) void this.#readGroup([one]);
+    if (this.#several.length > 0) this.#wakeUp();
   }
 
   /** Settles every read of the group. */

@@ -42,6 +42,9 @@ export async function createDatabase(engine: SqlEngine): Promise<Database> {
       );
       if (closed.length > 0) throw new StorageBusyError(CLOSED);
     },
+    async diskUse() {
+      return await read(engine, () => Promise.resolve(engine.diskUse()));
+    },
     async close() {
       const idle = queue.close();
       // A commit may wait for a standby that is away for long, and what is left then loses its connection.

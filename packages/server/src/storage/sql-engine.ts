@@ -2,6 +2,7 @@
 
 import type { CompiledQuery, Kysely, QueryResult, RawBuilder, Transaction, TransactionBuilder } from "kysely";
 
+import type { DiskUse } from "./database.js";
 import { LIMIT, PATIENCE, pause } from "./patience.js";
 import { StorageBusyError, type StorageError } from "./record-store.js";
 import type { Schema } from "./schema.js";
@@ -58,6 +59,8 @@ export interface SqlEngine {
    * with a later call. Called between transactions.
    */
   scrub(): void;
+  /** What is on the disk; null where the database is another system's to watch. */
+  diskUse(): DiskUse | null;
   close(): Promise<void>;
 }
 

@@ -7,6 +7,7 @@ import { prepare, recordKey, type Prepared, type Slot } from "./prepared.js";
 import { StaleKeyError, compareRefs, type CommitResult, type RecordRef, type WriteOperation } from "./record-store.js";
 import type { Schema } from "./schema.js";
 import type { SqlEngine } from "./sql-engine.js";
+import type { GroupResults } from "./write-job.js";
 import { VersionPurge, type Budget, type Range } from "./version-purge.js";
 
 /** An operation and its place in the commit as it was given. */
@@ -78,11 +79,11 @@ export class RecordWriter {
     this.#purge = new VersionPurge(engine);
   }
 
-  /** Of each commit writes everything, or nothing and says why. Throws only what the driver throws, and CreationRaceError. */
+  /** Of each commit writes everything, or nothing and says why. @throws what the driver throws, and CreationRaceError */
   async apply(
     transaction: Transaction<Schema>,
     commits: readonly (readonly NumberedOperation[])[],
-  ): Promise<(CommitResult | StaleKeyError)[]> {
+  ): Promise<GroupResults<CommitResult | StaleKeyError>> {
     const state = await this.#lockAndRead(transaction, commits);
     const absent = new Set([...state.records].filter(([, row]) => row === undefined).map(([name]) => name));
     const writes: StateWrite[] = [];
@@ -95,7 +96,7 @@ export class RecordWriter {
     writes.sort((a, b) => compareRefs(a.ref, b.ref));
     await this.#write(transaction, writes);
     if (drops.size > 0) await this.#purge.dropOrNote(transaction, [...drops.values()], { ...DROPS });
-    return results;
+    return { results, wrote: writes.length > 0 };
   }
 
   async #lockAndRead(

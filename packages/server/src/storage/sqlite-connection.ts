@@ -13,6 +13,9 @@ export type ConnectionRole = "writer" | "reader";
 /** Milliseconds to wait for another process that holds a lock, at the start. */
 const BUSY_TIMEOUT = 5_000;
 
+/** What the write-ahead log may take on the disk, in bytes, when nobody needs more of it. */
+export const MAX_LOG_BYTES = 33_554_432;
+
 /** Pragmas and the value each must read back as. journal_mode comes first, for it can fail on a busy file. */
 const SETTINGS: readonly (readonly [pragma: string, value: string, inForce: string | number])[] = [
   ["busy_timeout", String(BUSY_TIMEOUT), BUSY_TIMEOUT],
@@ -22,6 +25,8 @@ const SETTINGS: readonly (readonly [pragma: string, value: string, inForce: stri
   // On macOS a plain fsync does not reach the disk; elsewhere this changes nothing.
   ["fullfsync", "on", 1],
   ["secure_delete", "on", 1],
+  // Without it the log's file stays as large as it ever was.
+  ["journal_size_limit", String(MAX_LOG_BYTES), MAX_LOG_BYTES],
   ["foreign_keys", "on", 1],
   // Temporary data never touches the disk.
   ["temp_store", "memory", 2],

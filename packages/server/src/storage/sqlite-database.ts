@@ -3,6 +3,8 @@
  * consumers lack, are in no declaration that the package exports.
  */
 
+import { statSync } from "node:fs";
+
 import BetterSqlite3 from "better-sqlite3";
 import { Kysely, sql } from "kysely";
 
@@ -15,6 +17,7 @@ import { createDatabase } from "./sql-database.js";
 import { UNHURRIED } from "./sql-engine.js";
 import { createSnapshot } from "./sql-snapshot.js";
 import { cacheStatements, executeNow, sqliteDialect } from "./sqlite-dialect.js";
+import { SqliteLog } from "./sqlite-log.js";
 
 const TYPES: SqlTypes = {
   integer: "integer",
@@ -32,7 +35,8 @@ export async function createSqliteDatabase(
 ): Promise<Database> {
   const statements = cacheStatements(writer);
   const db = new Kysely<Schema>({ dialect: sqliteDialect(writer, statements) });
-  return createDatabase({
+  const log = new SqliteLog(writer);
+  return await createDatabase({
     reader: new Kysely<Schema>({ dialect: sqliteDialect(reader) }),
     // They end before a timer could.
     readTimes: UNHURRIED,
@@ -45,6 +49,7 @@ export async function createSqliteDatabase(
       await migrate(db, TYPES);
       // From now on whoever finds the file locked comes again: to wait for it in here would hold up everybody.
       writer.pragma("busy_timeout = 0");
+      log.watch();
     },
     executeAll: (_, queries) => new Promise((resolve) => resolve(executeNow(statements, queries))),
     lockStoreKeys: () => Promise.resolve(),
@@ -53,13 +58,15 @@ export async function createSqliteDatabase(
     // A transaction has the whole file to itself: nobody can come in its way once it has begun.
     retryOf: (error, committing) => (!committing && isBusy(error) ? "busy" : null),
     toStorageError,
-    scrub() {
-      writer.pragma("wal_checkpoint(truncate)");
+    scrub: () => log.truncate(),
+    diskUse() {
+      const ask = (pragma: string) => reader.pragma(pragma, { simple: true }) as number;
+      return { database: statSync(writer.name).size, free: ask("freelist_count") * ask("page_size"), log: log.size };
     },
-    close() {
+    async close() {
+      await log.close();
       reader.close();
       writer.close();
-      return Promise.resolve();
     },
   });
 }

@@ -7,14 +7,21 @@ import type { Schema } from "./schema.js";
 import { LIMIT } from "./patience.js";
 import { type Isolation } from "./sql-engine.js";
 
+export interface GroupResults<Result> {
+  /** In the order of the items. */
+  results: readonly Result[];
+  /** Whether anything was written. If not, the transaction is rolled back: a COMMIT may wait for the disk and for a standby. */
+  wrote: boolean;
+}
+
 /**
- * Does the work of several items in one transaction, and gives their results in their order. It may be run again from its
- * begin after a rollback: what it changes outside the transaction must not depend on how often it ran.
+ * Does the work of several items in one transaction. It may be run again from its begin after a rollback: what it changes
+ * outside the transaction must not depend on how often it ran.
  */
 export type GroupWork<Item, Result> = (
   transaction: Transaction<Schema>,
   items: readonly Item[],
-) => Promise<readonly Result[]>;
+) => Promise<GroupResults<Result>>;
 
 interface JobOptions {
   /** Jobs with the same work can share a transaction. */

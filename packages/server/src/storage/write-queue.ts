@@ -24,6 +24,15 @@ const PATIENCE_ALONE = 10_000;
 /** Somebody has been told that nothing was written. The others can have it done anew. */
 class GivenUpError extends Error {}
 
+/** There is nothing to commit: rolls back, and carries the results. */
+class NothingWritten extends Error {
+  readonly results: readonly unknown[];
+  constructor(results: readonly unknown[]) {
+    super();
+    this.results = results;
+  }
+}
+
 export class WriteQueue {
   readonly #engine: SqlEngine;
   #waiting: WriteJob[] = [];
@@ -49,7 +58,7 @@ export class WriteQueue {
    * @throws {StorageBusyError | StorageError}
    */
   run<T>(work: (transaction: Transaction<Schema>) => Promise<T>): Promise<T> {
-    return this.#accept<null, T>(async (transaction) => [await work(transaction)], null, null, "serializable");
+    return this.#accept<null, T>(alone(work), null, null, "serializable");
   }
 
   /**
@@ -57,7 +66,7 @@ export class WriteQueue {
    * of its statements checks by itself what it relies on, or has locked it.
    */
   inBackground<T>(work: (transaction: Transaction<Schema>) => Promise<T>): Promise<T> {
-    return this.#accept<null, T>(async (transaction) => [await work(transaction)], null, null, "read committed");
+    return this.#accept<null, T>(alone(work), null, null, "read committed");
   }
 
   /**
@@ -186,23 +195,37 @@ export class WriteQueue {
     let committing = false;
     try {
       const results = await this.#engine.transaction(isolation).execute(async (transaction) => {
-        const done = await work(
+        const { results: done, wrote } = await work(
           transaction,
           group.map(({ options }) => options.item),
         );
+        if (!wrote) throw new NothingWritten(done);
         if (group.some(({ isSettled }) => isSettled)) throw new GivenUpError();
         for (const job of group) job.isCommitting = true;
         committing = true;
         return done;
       });
-      for (const [index, job] of group.entries()) job.resolve(results[index]);
+      resolveAll(group, results);
       return null;
     } catch (error) {
+      if (error instanceof NothingWritten) {
+        resolveAll(group, error.results);
+        return null;
+      }
       for (const job of group) job.isCommitting = false;
       const retry = error instanceof GivenUpError ? "given up" : this.#engine.retryOf(error, committing);
       return { error: this.#engine.toStorageError(error, committing), retry };
     }
   }
+}
+
+/** The work of one item. Most of it writes, and whether it has is not known here. */
+function alone<T>(work: (transaction: Transaction<Schema>) => Promise<T>): GroupWork<null, T> {
+  return async (transaction) => ({ results: [await work(transaction)], wrote: true });
+}
+
+function resolveAll(group: readonly WriteJob[], results: readonly unknown[]): void {
+  for (const [index, job] of group.entries()) job.resolve(results[index]);
 }
 
 /** What comes in the way of a write for as long as that need not be a fault, whatever the database calls it. */

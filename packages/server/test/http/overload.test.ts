@@ -153,6 +153,25 @@ describe("large bodies", () => {
   });
 });
 
+test("a client that goes away while its body waits for room, which never comes, does no harm", async () => {
+  const rejections: unknown[] = [];
+  const note = (error: unknown) => void rejections.push(error);
+  process.on("unhandledRejection", note);
+  onTestFinished(() => void process.off("unhandledRejection", note));
+  const world = await openWorld({ bodyMemory: 2 * MAX_RECORD_BYTES, metricsPort: 0 });
+  for (const stays of [true, false]) {
+    const { socket } = await open(world);
+    socket.write(putHead(MAX_RECORD_BYTES));
+    socket.write(Buffer.alloc(2 * SMALL));
+    const sign = stays ? "tacenda_body_memory_bytes" : "tacenda_requests_waiting";
+    await vi.waitFor(async () => expect(await metric(world, sign)).toBeGreaterThan(0));
+    if (!stays) socket.destroy();
+  }
+  await vi.waitFor(async () => expect(await metric(world, "tacenda_requests_waiting")).toBe(0), 5_000);
+  await sleep(100);
+  expect(rejections).toEqual([]);
+});
+
 test("large answers that nobody takes are bounded; small ones are given all the same", async () => {
   const world = await openWorld({ bodyMemory: 12_000_000, metricsPort: 0 });
   const keys = Array.from({ length: 5 }, (_, index) => encodeKeyHash(new Uint8Array(32).fill(index)));

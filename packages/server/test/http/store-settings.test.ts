@@ -1,59 +1,54 @@
-import { setTimeout as sleep } from "node:timers/promises";
+import { setImmediate } from "node:timers/promises";
 
 import type { Store } from "@tacenda/protocol";
 import { describe, expect, test, vi } from "vitest";
 
-import { StoreSettingsCache } from "../../src/http/store-settings.js";
+import { StoreSettings } from "../../src/http/store-settings.js";
 
 const STORE: Store = { id: "s", secrets: "one", maxVersions: 10, createdAt: 1 };
+const CHANGED: Store = { ...STORE, maxVersions: 3 };
 
-function cacheOver(...answers: (Store | null | Error)[]) {
-  const getStore = vi.fn(() => {
+function settingsOver(...answers: (Store | null | Error)[]) {
+  const getStore = vi.fn((project: string, id: string) => {
     const answer = answers.shift();
-    if (answer === undefined) throw new Error("asked too often");
+    if (answer === undefined) throw new Error(`asked too often, for ${project}/${id}`);
     return answer instanceof Error ? Promise.reject(answer) : Promise.resolve(answer);
   });
-  return { cache: new StoreSettingsCache({ getStore }), getStore };
+  return { settings: new StoreSettings({ getStore }), getStore };
 }
 
 describe("the settings of a store", () => {
-  test("are asked for once a second, however many ask", async () => {
-    const later = { ...STORE, maxVersions: 3 };
-    const { cache, getStore } = cacheOver(STORE, later);
-    expect(await Promise.all([cache.get("p", "s"), cache.get("p", "s")])).toEqual([STORE, STORE]);
-    expect(getStore).toHaveBeenCalledTimes(1);
-    await sleep(1_100);
-    expect(await cache.get("p", "s")).toEqual(later);
+  test("are asked for once by all of one turn, and by each turn anew", async () => {
+    const { settings, getStore } = settingsOver(STORE, CHANGED);
+    expect(await Promise.all([settings.get("p", "s"), settings.get("p", "s")])).toEqual([STORE, STORE]);
+    expect(getStore.mock.calls).toEqual([["p", "s"]]);
+    expect(await settings.get("p", "s")).toEqual(CHANGED);
   });
 
-  test("are those of one project", async () => {
-    const { cache } = cacheOver(STORE, null);
-    expect(await cache.get("p", "s")).toEqual(STORE);
-    expect(await cache.get("other", "s")).toBeNull();
+  test("are those of one store of one project", async () => {
+    const { settings, getStore } = settingsOver(STORE, CHANGED, null);
+    const asked = [settings.get("p", "s"), settings.get("p", "t"), settings.get("other", "s")];
+    expect(await Promise.all(asked)).toEqual([STORE, CHANGED, null]);
+    expect(getStore).toHaveBeenCalledTimes(3);
   });
 
-  test("are asked for again after a change, and what was asked for before it is not put back", async () => {
+  test("are not those of a question that was under way already", async () => {
     let answer: (store: Store) => void = () => undefined;
     const getStore = vi.fn<() => Promise<Store>>();
-    getStore.mockReturnValueOnce(new Promise((resolve) => (answer = resolve)));
-    const changed = { ...STORE, maxVersions: 3 };
-    getStore.mockResolvedValueOnce(changed);
-    const cache = new StoreSettingsCache({ getStore });
-    const before = cache.get("p", "s");
-    cache.forget("p", "s");
+    getStore.mockReturnValueOnce(new Promise((resolve) => (answer = resolve))).mockResolvedValueOnce(CHANGED);
+    const settings = new StoreSettings({ getStore });
+    const before = settings.get("p", "s");
+    await setImmediate();
+    await setImmediate();
+    expect(getStore).toHaveBeenCalledTimes(1);
+    expect(await settings.get("p", "s")).toEqual(CHANGED);
     answer(STORE);
     expect(await before).toEqual(STORE);
-    expect(await cache.get("p", "s")).toEqual(changed);
-    expect(await cache.get("p", "s")).toEqual(changed);
-    expect(getStore).toHaveBeenCalledTimes(2);
   });
 
-  test("that are of no store yet, and failures, are not remembered", async () => {
-    const { cache } = cacheOver(null, new Error("away"), STORE, null);
-    expect(await cache.get("p", "s")).toBeNull();
-    await expect(cache.get("p", "s")).rejects.toThrow("away");
-    expect(await cache.get("p", "s")).toEqual(STORE);
-    cache.forgetAll();
-    expect(await cache.get("p", "s")).toBeNull();
+  test("fail for those who asked", async () => {
+    const { settings } = settingsOver(new Error("away"), STORE);
+    await expect(settings.get("p", "s")).rejects.toThrow("away");
+    expect(await settings.get("p", "s")).toEqual(STORE);
   });
 });

@@ -49,6 +49,19 @@ test("a count takes the place of what was written before it, and a new limit tha
   expect(admits(quota, write())).toBe("quota_exceeded");
 });
 
+test("what was written in the second in which a count began counts until the next count, though some of it is in this one", () => {
+  const quota = new ByteQuota(10 * SIZE, null);
+  quota.add(2 * SIZE, NOW + 200);
+  quota.add(3 * SIZE, NOW + 800);
+  for (const at of [NOW + 500, NOW + 999]) {
+    quota.update(10 * SIZE, { bytes: 2 * SIZE, at, dueAt: 0 });
+    expect(admits(quota, write(), write(), write())).toBe(3 * SIZE);
+    expect(admits(quota, write(), write(), write(), write())).toBe("quota_exceeded");
+  }
+  quota.update(10 * SIZE, { bytes: 5 * SIZE, at: NOW + 1_000, dueAt: 0 });
+  expect(admits(quota, write(), write(), write(), write(), write())).toBe(5 * SIZE);
+});
+
 test("a write that deletes an earlier version adds only what is more, but over the limit none is let through", () => {
   const quota = new ByteQuota(2 * SIZE, { bytes: 2 * SIZE - 10, at: NOW, dueAt: 0 });
   expect(admits(quota, write(1_000, value(2)))).toBe("quota_exceeded");

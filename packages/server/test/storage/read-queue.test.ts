@@ -1,3 +1,5 @@
+import { setImmediate } from "node:timers/promises";
+
 import { describe, expect, test } from "vitest";
 
 import { ReadQueue } from "../../src/storage/read-queue.ts";
@@ -27,34 +29,46 @@ function makeQueue(limit: number) {
 }
 
 describe("reads of one turn", () => {
-  test("go together, and each gets its own records in its order", async () => {
+  test("of single records go together, and each gets its own", async () => {
     const { queue, groups } = makeQueue(10);
-    const found = await Promise.all([
-      queue.read([ref("a")]),
-      queue.read([ref("b"), ref("absent"), ref("a")]),
-      queue.read([ref("absent")]),
-    ]);
-    expect(found).toEqual([[record("a")], [record("b"), null, record("a")], [null]]);
-    expect(groups).toEqual([["a", "b", "absent", "a", "absent"]]);
+    const names = ["a", "absent", "b", "a"];
+    const found = await Promise.all(names.map((name) => queue.read([ref(name)])));
+    expect(found).toEqual([[record("a")], [null], [record("b")], [record("a")]]);
+    expect(groups).toEqual([names]);
   });
 
-  test("go in several groups beyond the limit, and none is split", async () => {
-    const { queue, groups } = makeQueue(3);
-    await Promise.all([queue.read([ref("a"), ref("b")]), queue.read([ref("c"), ref("d")]), queue.read([ref("e")])]);
-    expect(groups).toEqual([
-      ["a", "b"],
-      ["c", "d", "e"],
+  test("go in several groups beyond the limit", async () => {
+    const { queue, groups } = makeQueue(2);
+    await Promise.all(["a", "b", "c"].map((name) => queue.read([ref(name)])));
+    expect(groups).toEqual([["a", "b"], ["c"]]);
+  });
+
+  test("of several records have a turn each, and others come in between", async () => {
+    const { queue, groups } = makeQueue(10);
+    const several = [
+      queue.read([ref("a"), ref("absent")]),
+      queue.read([ref("b"), ref("c")]),
+      queue.read([ref("d"), ref("e")]),
+    ];
+    const between = setImmediate().then(() => queue.read([ref("f")]));
+    expect(await Promise.all(several)).toEqual([
+      [record("a"), null],
+      [record("b"), record("c")],
+      [record("d"), record("e")],
+    ]);
+    expect(await between).toEqual([record("f")]);
+    expect(groups.slice(0, 2)).toEqual([["a", "absent"], ["f"]]);
+    expect(groups.slice(2)).toEqual([
+      ["b", "c"],
+      ["d", "e"],
     ]);
   });
 
   test("fail with their group, and no other", async () => {
     const { queue } = makeQueue(2);
-    const [one, other, third] = await Promise.allSettled([
-      queue.read([ref("a")]),
-      queue.read([ref("broken")]),
-      queue.read([ref("c"), ref("d")]),
-    ]);
-    expect([one.status, other.status, third.status]).toEqual(["rejected", "rejected", "fulfilled"]);
+    const names = ["a", "broken", "c"];
+    const [one, other, third] = await Promise.allSettled(names.map((name) => queue.read([ref(name)])));
+    expect([one?.status, other?.status, third?.status]).toEqual(["rejected", "rejected", "fulfilled"]);
   });
 
   test("of a later turn see what was committed in between", async () => {

@@ -47,6 +47,36 @@ export async function cuttingWay(
   };
 }
 
+/** A way on which words are replaced by others of the same length: in what the server says, and in what the client does. */
+export async function translatingWay(
+  url: string,
+  { server: said = {}, client: asked = {} }: { server?: Record<string, string>; client?: Record<string, string> },
+): Promise<{ url: string; replaced: () => number }> {
+  const target = new URL(url);
+  let replaced = 0;
+  const translate = (data: Buffer, words: Record<string, string>) => {
+    let text = data.toString("latin1");
+    for (const [word, other] of Object.entries(words)) {
+      if (word.length !== other.length) throw new RangeError("Messages have their length before them.");
+      replaced += text.split(word).length - 1;
+      text = text.replaceAll(word, other);
+    }
+    return Buffer.from(text, "latin1");
+  };
+  const way = createServer((client) => {
+    const server = connect(Number(target.port), target.hostname);
+    for (const socket of [client, server]) socket.on("error", () => undefined);
+    server.on("data", (data) => client.write(translate(data, said))).on("close", () => client.end());
+    client.on("data", (data) => server.write(translate(data, asked))).on("close", () => server.destroy());
+  }).listen(0, "127.0.0.1");
+  await once(way, "listening");
+  onTestFinished(() => void way.close());
+  return {
+    url: url.replace(target.host, `127.0.0.1:${(way.address() as AddressInfo).port}`),
+    replaced: () => replaced,
+  };
+}
+
 interface Way {
   /** Host and port. */
   place: string;
