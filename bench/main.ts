@@ -1,5 +1,6 @@
 /** `npm run bench`: measures what ships against baselines of the same run, and prints one table; bench/README.md. */
 
+import { formatComparison, readFigures } from "./guard.ts";
 import { formatMachine, formatTable } from "./table.ts";
 import { describeMachine } from "./machine.ts";
 import { type Plan, type RowResult, isMet } from "./measure.ts";
@@ -22,6 +23,8 @@ const WITH_PEER = new Set(["P1", "P2"]);
 const options = readOptions(process.argv.slice(2), Object.keys(ROWS));
 const peer = options.only.some((row) => WITH_PEER.has(row)) ? await loadPeer() : null;
 
+// Before anything is measured: the file may be missing.
+const figures = options.against === undefined ? null : readFigures(options.against);
 const machine = describeMachine();
 const results: RowResult[] = [];
 for (const row of options.only) {
@@ -37,5 +40,6 @@ if (options.json) {
   process.stdout.write(`${JSON.stringify({ machine, measures: judged, notes }, null, 2)}\n`);
 } else {
   const text = ["", formatMachine(machine), "", formatTable(measures), "", ...notes, ""];
+  if (figures !== null) text.push(formatComparison(measures, figures), "");
   process.stdout.write(text.join("\n"));
 }

@@ -10,6 +10,8 @@ export interface Options extends Omit<Plan, "peer"> {
   json: boolean;
   /** Rows to run, in the order asked. */
   only: string[];
+  /** The file of figures to compare with; undefined for none. */
+  against: string | undefined;
 }
 
 /** @throws {Error} that says what may be given. */
@@ -20,6 +22,7 @@ export function readOptions(args: readonly string[], rows: readonly string[]): O
       json: { type: "boolean", default: false },
       quick: { type: "boolean", default: false },
       only: { type: "string", multiple: true },
+      against: { type: "string" },
       rounds: { type: "string" },
       records: { type: "string" },
       database: { type: "string", multiple: true },
@@ -34,6 +37,7 @@ export function readOptions(args: readonly string[], rows: readonly string[]): O
   if (unknown.length > 0) throw new Error(`There is no row ${unknown.join(", ")}. Choose from ${rows.join(", ")}.`);
   return {
     ...{ json: values.json, quick: values.quick, cold: values.cold, shuffled: values.shuffled, only },
+    against: values.against === undefined ? undefined : resolve(values.against),
     rounds: readNumber("--rounds", values.rounds, 99_999),
     records: readNumber("--records", values.records, MAX_RECORDS),
     databases: readDatabases(values.database),
