@@ -16,7 +16,12 @@ import { Tacenda, generateSecret, type Store } from "@tacenda/sdk";
 /** 300 characters, as the targets say. */
 export const VALUE = "0123456789".repeat(30);
 /** Bytes of its sealed record. */
-export const RECORD_BYTES = HEAD_BYTES + paddedLength(PAYLOAD_OVERHEAD_BYTES + VALUE.length) + TAG_BYTES;
+export const RECORD_BYTES = recordBytes(VALUE.length);
+
+/** Bytes of the sealed record of a value of so many bytes. */
+export function recordBytes(valueBytes: number): number {
+  return HEAD_BYTES + paddedLength(PAYLOAD_OVERHEAD_BYTES + valueBytes) + TAG_BYTES;
+}
 
 /** Fills `target` from `start` to its end with what a server takes for a sealed record that never expires: random bytes behind a head. */
 export function fillRecord(target: Buffer, start: number): void {

@@ -6,6 +6,7 @@ import { describeMachine } from "./machine.ts";
 import { type Plan, type RowResult, isMet } from "./measure.ts";
 import { readOptions } from "./options.ts";
 import { loadPeer } from "./peer.ts";
+import { growth } from "./rows/growth.ts";
 import { p1 } from "./rows/p1.ts";
 import { p2 } from "./rows/p2.ts";
 import { p3 } from "./rows/p3.ts";
@@ -17,10 +18,12 @@ import { p10 } from "./rows/p10.ts";
 const ROWS: Record<string, (plan: Plan) => Promise<RowResult>> = {
   ...{ P1: p1, P2: p2, P3: p3, P7: p7, P8: p8, P9: p9, P10: p10 },
 };
+/** Curves without targets, only when asked for. */
+const CURVES: typeof ROWS = { GROWTH: growth };
 /** Rows that the peer's published client has a part in; of its server nothing is published that could be measured here. */
 const WITH_PEER = new Set(["P1", "P2"]);
 
-const options = readOptions(process.argv.slice(2), Object.keys(ROWS));
+const options = readOptions(process.argv.slice(2), Object.keys(ROWS), Object.keys(CURVES));
 const peer = options.only.some((row) => WITH_PEER.has(row)) ? await loadPeer() : null;
 
 // Before anything is measured: the file may be missing.
@@ -29,7 +32,7 @@ const machine = describeMachine();
 const results: RowResult[] = [];
 for (const row of options.only) {
   process.stderr.write(`Measuring ${row} …\n`);
-  const run = ROWS[row];
+  const run = ROWS[row] ?? CURVES[row];
   if (run !== undefined) results.push(await run({ ...options, peer }));
 }
 const measures = results.flatMap((result) => result.measures);

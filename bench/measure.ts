@@ -28,7 +28,7 @@ export interface Measure {
   /** Of quality targets: P1, P2, … */
   row: string;
   what: string;
-  unit: "units" | "µs" | "×";
+  unit: "units" | "µs" | "×" | "/s";
   ours: Summary;
   target?: { bound: "at most" | "at least"; value: number };
   /** The closest peer's published client in the same rounds; null when it is not installed. */

@@ -14,8 +14,8 @@ export interface Options extends Omit<Plan, "peer"> {
   against: string | undefined;
 }
 
-/** @throws {Error} that says what may be given. */
-export function readOptions(args: readonly string[], rows: readonly string[]): Options {
+/** All of `rows` are run unless some are named; `others` only when named. @throws {Error} that says what may be given. */
+export function readOptions(args: readonly string[], rows: readonly string[], others: readonly string[]): Options {
   const { values } = parseArgs({
     args: [...args],
     options: {
@@ -33,8 +33,9 @@ export function readOptions(args: readonly string[], rows: readonly string[]): O
     },
   });
   const only = values.only?.flatMap((list) => list.toUpperCase().split(",")) ?? [...rows];
-  const unknown = only.filter((row) => !rows.includes(row));
-  if (unknown.length > 0) throw new Error(`There is no row ${unknown.join(", ")}. Choose from ${rows.join(", ")}.`);
+  const all = [...rows, ...others];
+  const unknown = only.filter((row) => !all.includes(row));
+  if (unknown.length > 0) throw new Error(`There is no row ${unknown.join(", ")}. Choose from ${all.join(", ")}.`);
   return {
     ...{ json: values.json, quick: values.quick, cold: values.cold, shuffled: values.shuffled, only },
     against: values.against === undefined ? undefined : resolve(values.against),

@@ -65,6 +65,20 @@ export class Connection {
     });
   }
 
+  /** Sends one request, and resolves when it is answered; the connection stays open. @throws as `run` */
+  async ask(request: Buffer): Promise<void> {
+    const socket = this.#socket;
+    socket.write(request);
+    for (;;) {
+      const [chunk] = (await once(socket, "data")) as [Buffer];
+      if (this.#completes(chunk)) return;
+    }
+  }
+
+  close(): void {
+    this.#socket.destroy();
+  }
+
   /** Whether `chunk` completes the answer that is being received. */
   #completes(chunk: Buffer): boolean {
     this.#received = this.#received.length === 0 ? chunk : Buffer.concat([this.#received, chunk]);

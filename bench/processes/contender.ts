@@ -25,7 +25,7 @@ export function usedCpu(): Promise<number> {
 }
 
 /** Request line and headers, up to where more headers can follow. */
-export function requestHead(method: "GET" | "PUT", hash: Uint8Array, { url, token }: Target): string {
-  const path = `/${recordPath(DEFAULT_PROJECT, STORE, hash)}`;
+export function requestHead(method: "GET" | "PUT", hash: Uint8Array, { url, token }: Target, store = STORE): string {
+  const path = `/${recordPath(DEFAULT_PROJECT, store, hash)}`;
   return `${method} ${path} HTTP/1.1\r\nHost: ${new URL(url).host}\r\nAuthorization: Bearer ${token}\r\n`;
 }

@@ -10,7 +10,7 @@ import { startServer } from "@tacenda/server";
 
 import { STORE } from "../fixture.ts";
 import { answerParent } from "./child.ts";
-import { type ServerHandlers, usedCpu } from "./contender.ts";
+import { type ServerHandlers, type Target, usedCpu } from "./contender.ts";
 
 const dataDir = await mkdtemp(join(tmpdir(), "tacenda-bench-"));
 // A generated secret is long and random enough to serve as the root token.
@@ -20,10 +20,18 @@ const admin = new TacendaAdmin({ url: server.url, token: rootToken });
 await admin.stores.create(STORE);
 const { token } = await admin.tokens.create("bench", [{ stores: [STORE], permissions: ["read", "write"] }]);
 
-const handlers: ServerHandlers = {
+const handlers = {
   target: () => Promise.resolve({ url: server.url, token }),
   cpu: usedCpu,
-};
+  /** Makes so many stores more, and gives a target that may use them. */
+  async addStores(names: readonly string[]): Promise<Target> {
+    for (const name of names) await admin.stores.create(name);
+    return { url: server.url, token: rootToken };
+  },
+  /** Bytes of memory that the process has. */
+  memory: () => Promise.resolve(process.memoryUsage.rss()),
+} satisfies ServerHandlers;
+export type TacendaHandlers = typeof handlers;
 
 answerParent(handlers, async () => {
   await server.close();
