@@ -157,7 +157,7 @@ describe("zero knowledge", { timeout: 60_000 }, () => {
 
   const PATHS_FOR_ROUTES: Edit = {
     find: "randomUUID(), route, method,",
-    replace: "randomUUID(), route: req.path, method,",
+    replace: "randomUUID(), route: context.req.path, method,",
   };
   const BUGS: [name: string, found: RegExp, bug: Edit[]][] = [
     ["paths in logs", /key hash.* in the output/, [PATHS_FOR_ROUTES]],
