@@ -130,7 +130,10 @@ const KNOWN_ERRORS: Record<ErrorCode, (details: Details) => TacendaError> = {
       details,
     ),
   not_found: (details) =>
-    new StoreNotFoundError("There is no such project or store, or the token is for another project.", details),
+    new StoreNotFoundError(
+      "There is no such project or store, or the token is for another project: name it with { project } or TACENDA_PROJECT.",
+      details,
+    ),
   record_not_found: unexpected("record_not_found"),
   secret_unregistered: unexpected("secret_unregistered"),
   request_timeout: overloaded("The server waited too long for the request."),

@@ -93,6 +93,13 @@ describe("hostile answers (T21)", () => {
     expect(error.message).not.toContain("hostile");
   });
 
+  test("of a project or store that is not there the error says how a project is named", async () => {
+    await using server = await serve((_, response) => response.writeHead(404).end(errorJson("not_found")));
+    const error = errorOf(await transport(server.url).send(GET));
+    expect(error.code).toBe("store_not_found");
+    expect(error.message).toContain("{ project } or TACENDA_PROJECT");
+  });
+
   test("a code with another code's status is not believed", async () => {
     await using server = await serve((_, response) => response.writeHead(404).end(errorJson("record_expired")));
     expect(errorOf(await transport(server.url).send(GET)).code).toBe("protocol");
