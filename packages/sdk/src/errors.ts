@@ -120,7 +120,7 @@ abstract class BusyError extends TacendaError {
   }
 }
 
-/** The server, or a proxy before it, has more to do than it takes on. */
+/** The server, or a proxy before it, has more to do than it takes on, or the server's database is away. */
 export class OverloadedError extends BusyError {
   readonly code = "overloaded";
 }
