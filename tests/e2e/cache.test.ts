@@ -11,9 +11,9 @@ afterAll(() => world[Symbol.asyncDispose]());
 
 /** A store with a cache, the requests it sends, and a switch that cuts it off. */
 function cachedStore(cache: { ttl: string | number; staleIfError?: string | number; maxBytes?: number }) {
-  const line = { cut: false, requests: [] as string[], answers: [] as number[] };
+  const line = { cut: false, cause: undefined as Error | undefined, requests: [] as string[], answers: [] as number[] };
   const fetch = meddlingFetch(async (request, pass) => {
-    if (line.cut) throw new TypeError("fetch failed");
+    if (line.cut) throw new TypeError("fetch failed", { cause: line.cause });
     line.requests.push(`${request.method} ${request.headers.get("if-none-match") ?? ""}`.trim());
     const response = await pass(request);
     line.answers.push(response.status);
@@ -157,6 +157,8 @@ describe("when it is stale", () => {
     expect([await store.getValue("g"), await strict.store.getValue("g")]).toEqual(["v", "v"]);
     line.cut = strict.line.cut = true;
     await pause(60);
+    expect(await store.getValue("g")).toBe("v");
+    line.cause = Object.assign(new Error(), { code: "CERT_HAS_EXPIRED" });
     expect(await store.getValue("g")).toBe("v");
     await expect(strict.store.getValue("g")).rejects.toThrow(ServerUnreachableError);
     await pause(2_100);

@@ -193,7 +193,31 @@ describe("a server with a certificate", { timeout: 60_000 }, () => {
       });
     expect(await status({ NODE_EXTRA_CA_CERTS: authority.file })).toMatchObject({ code: 0 });
     const refused = await status({});
-    expect([refused.code, refused.output]).toEqual([1, expect.stringContaining("UNABLE_TO_VERIFY_LEAF_SIGNATURE")]);
+    const untrusted =
+      "The server's certificate is not trusted (UNABLE_TO_VERIFY_LEAF_SIGNATURE): set NODE_EXTRA_CA_CERTS";
+    expect([refused.code, refused.output]).toEqual([1, expect.stringContaining(untrusted)]);
+    const plain = await runCommand(["keys", "status", "--url", `http://127.0.0.1:${port}`], {
+      env: { TACENDA_ROOT_TOKEN: ROOT_TOKEN },
+    });
+    expect([plain.code, plain.output]).toEqual([1, expect.stringContaining("If it serves HTTPS, write https://.")]);
+  });
+
+  test("that is not trusted, or is for another name, is an error of the SDK's that says so", async () => {
+    await using unknown = await Authority.create();
+    const [stranger, known] = [
+      await start({ files: await unknown.issue() }),
+      await start({ flags: ["--host", "0.0.0.0"] }),
+    ];
+    for (const [url, code] of [
+      [stranger.server.url, "UNABLE_TO_VERIFY_LEAF_SIGNATURE"],
+      [`https://127.0.0.2:${known.port}`, "ERR_TLS_CERT_ALTNAME_INVALID"],
+    ] as const) {
+      const store = new Tacenda({ url, token: ROOT_TOKEN }).getStore("tls", { secret: generateSecret() });
+      const message = expect.stringContaining(
+        `certificate is not trusted (${code}): on Node, set NODE_EXTRA`,
+      ) as string;
+      await expect(store.verify()).rejects.toMatchObject({ code: "server_unreachable", retryable: false, message });
+    }
   });
 
   test("takes both files from variables, and speaks nothing but TLS", async () => {
@@ -207,7 +231,9 @@ describe("a server with a certificate", { timeout: 60_000 }, () => {
       .getStore("tls", { secret: generateSecret() })
       .verify()
       .catch((e: unknown) => e);
-    expect(TacendaError.is(error, "server_unreachable")).toBe(true);
+    expect(TacendaError.is(error, "server_unreachable") && error.message).toContain(
+      "If it serves HTTPS, write https://.",
+    );
     expect((await fetch(`${server.url}/livez`)).status).toBe(200);
   });
 

@@ -50,7 +50,7 @@ export interface TokenOptions extends ProjectCallOptions {
  *
  * @example
  * const admin = new TacendaAdmin({ url, token: rootToken });
- * await admin.stores.create("user-tokens");
+ * await admin.stores.create("user-tokens"); // in the project "default"; in another with { url, token, project: "acme" }
  * const { token } = await admin.tokens.create("backend", [{ stores: ["user-tokens"], permissions: ["read", "write"] }]);
  */
 export class TacendaAdmin {

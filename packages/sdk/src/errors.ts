@@ -76,11 +76,12 @@ export class NotTextError extends TacendaError {
 /** Options of the errors that leave it open what became of a request. */
 interface NoAnswerOptions extends TacendaErrorOptions {
   mayHaveHappened?: boolean;
+  retryable?: boolean;
 }
 
 /** No answer came. */
 abstract class NoAnswerError extends TacendaError {
-  override readonly retryable = true;
+  override readonly retryable: boolean;
   /**
    * Whether a write may have happened. If so, to repeat `setValue` could overwrite what others have written since: read
    * first, or repeat with `ifVersion`, which writes only over the version that you know.
@@ -89,11 +90,12 @@ abstract class NoAnswerError extends TacendaError {
 
   constructor(message: string, options: NoAnswerOptions = {}) {
     super(message, options);
+    this.retryable = options.retryable ?? true;
     this.mayHaveHappened = options.mayHaveHappened ?? false;
   }
 }
 
-/** The server cannot be reached, or the connection broke. */
+/** The server cannot be reached, or the connection broke; or, and then not `retryable`, its certificate is not trusted. */
 export class ServerUnreachableError extends NoAnswerError {
   readonly code = "server_unreachable";
 }
@@ -120,7 +122,7 @@ abstract class BusyError extends TacendaError {
   }
 }
 
-/** The server, or a proxy before it, has more to do than it takes on. */
+/** The server, or a proxy before it, has more to do than it takes on, or the server's database is away. */
 export class OverloadedError extends BusyError {
   readonly code = "overloaded";
 }

@@ -261,7 +261,9 @@ export class VerifiedRecords {
   /** What is still good enough when the server cannot be asked; else the error. */
   #fallback(keys: RecordKeys, mark: Mark | undefined, error: TacendaError): Found | TacendaError {
     const keyHash = encodeKeyHash(keys.keyHash);
-    const fallback = error.retryable && this.#cached(keyHash, mark) ? this.#cache?.fallback(keyHash) : undefined;
+    // An expired certificate is an outage too, though to ask again is no use.
+    const away = error.retryable || error.code === "server_unreachable";
+    const fallback = away && this.#cached(keyHash, mark) ? this.#cache?.fallback(keyHash) : undefined;
     return fallback === undefined ? error : liveOrGone(fallback);
   }
 

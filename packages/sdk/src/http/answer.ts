@@ -110,7 +110,7 @@ const unexpected = (code: ErrorCode) => (details: Details) =>
 
 const overloaded = (what: string) => (details: Details) =>
   new OverloadedError(
-    `${what} Try again after a while (\`retryAfter\`), with fewer requests at once; if it lasts, the server needs more room.`,
+    `${what} Try again after a while (\`retryAfter\`); if it lasts, see the server's log with \`requestId\`.`,
     details,
   );
 
@@ -130,7 +130,10 @@ const KNOWN_ERRORS: Record<ErrorCode, (details: Details) => TacendaError> = {
       details,
     ),
   not_found: (details) =>
-    new StoreNotFoundError("There is no such project or store, or the token is for another project.", details),
+    new StoreNotFoundError(
+      "There is no such project or store, or the token is for another project: name it with { project } or TACENDA_PROJECT.",
+      details,
+    ),
   record_not_found: unexpected("record_not_found"),
   secret_unregistered: unexpected("secret_unregistered"),
   request_timeout: overloaded("The server waited too long for the request."),
@@ -152,7 +155,7 @@ const KNOWN_ERRORS: Record<ErrorCode, (details: Details) => TacendaError> = {
     ),
   internal: serverFault("The server failed."),
   record_damaged: serverFault("The stored record is damaged: restore it from a backup."),
-  overloaded: overloaded("The server has more to do than it takes on; nothing was written."),
+  overloaded: overloaded("The server has more to do than it takes on, or its database is away; nothing was written."),
   key_provider_unavailable: (details) =>
     new KeyProviderUnavailableError("The server cannot reach its key provider and fails closed. Try later.", details),
   outcome_unknown: (details) =>

@@ -50,6 +50,12 @@ const LONGEST_BACKOFF = 5_000;
 /** Failures that happen only before a request is sent. (EHOSTUNREACH and the like also happen on open connections.) */
 const NEVER_SENT = /^(ECONNREFUSED|ENOTFOUND|EAI_AGAIN|ConnectionRefused)$/;
 
+/** Names of what is wrong with a certificate. The handshake fails, so nothing was sent, and will fail again. */
+const UNTRUSTED =
+  /^(UNABLE_TO_(VERIFY_LEAF_SIGNATURE|GET_ISSUER_CERT_LOCALLY)|SELF_SIGNED_CERT_IN_CHAIN|DEPTH_ZERO_SELF_SIGNED_CERT|ERR_TLS_CERT_ALTNAME_INVALID|CERT_HAS_EXPIRED)$/;
+/** A server closed the connection and said nothing, as one that speaks TLS alone does when it is sent plain HTTP. */
+const CLOSED = /^(UND_ERR_SOCKET|ECONNRESET)$/;
+
 /** Why the inner signal aborted, when it was not the caller. */
 const TIMED_OUT = Symbol("timed out");
 
@@ -65,16 +71,19 @@ interface Sending {
 /** One attempt that brought no answer. */
 interface NoAnswer {
   neverSent: boolean;
+  untrusted: boolean;
   /** Short name of the network's error, for instance ECONNREFUSED. */
   reason: string | undefined;
 }
 
 export class Transport {
   readonly #ky: KyInstance;
+  readonly #plain: boolean;
   readonly #timeout: number;
   readonly #maxAttempts: number;
 
   constructor({ url, token, timeout, maxAttempts, fetch }: TransportOptions) {
+    this.#plain = url.startsWith("http:");
     this.#timeout = timeout;
     this.#maxAttempts = maxAttempts;
     this.#ky = ky.create({
@@ -126,10 +135,11 @@ export class Transport {
       const doubtful = !(answered ? refusedUnread(outcome) : outcome.neverSent);
       // What makes something new each time is sent again only when it certainly made nothing.
       const repeatable = request.mayRepeat ?? request.method !== "POST";
-      const final = attempt >= this.#maxAttempts || (doubtful && !repeatable);
+      const hopeless = (doubtful && !repeatable) || (!answered && outcome.untrusted);
+      const final = attempt >= this.#maxAttempts || hopeless;
       if (final || Date.now() + wait >= sending.deadline) {
         if (answered) return { ...outcome, resent: sending.doubtful };
-        throw unreachable(outcome, mayChange(request) && (doubtful || sending.doubtful));
+        throw unreachable(outcome, this.#plain, mayChange(request) && (doubtful || sending.doubtful));
       }
       sending.doubtful ||= doubtful;
       await delay(wait, sending.signal);
@@ -156,7 +166,8 @@ export class Transport {
       if (error instanceof ProtocolError) throw error;
       if (signal.aborted) throw signal.reason;
       const reason = networkReason(error);
-      return { neverSent: reason !== undefined && NEVER_SENT.test(reason), reason };
+      const untrusted = UNTRUSTED.test(reason ?? "");
+      return { neverSent: untrusted || NEVER_SENT.test(reason ?? ""), untrusted, reason };
     }
   }
 }
@@ -165,11 +176,19 @@ function mayChange({ method, changesNothing = method === "GET" }: OutgoingReques
   return !changesNothing;
 }
 
-function unreachable({ reason }: NoAnswer, mayHaveHappened: boolean): ServerUnreachableError {
+function unreachable(
+  { reason, untrusted }: NoAnswer,
+  plain: boolean,
+  mayHaveHappened: boolean,
+): ServerUnreachableError {
+  const named = reason === undefined ? "" : ` (${reason})`;
+  const what = untrusted
+    ? `The server's certificate is not trusted${named}: on Node, set NODE_EXTRA_CA_CERTS to the authority's file; the name in \`url\` must be in the certificate.`
+    : `The server cannot be reached${named}: check \`url\`, that the server runs, and the network.`;
+  const hint = plain && CLOSED.test(reason ?? "") ? " If it serves HTTPS, write https://." : "";
   return new ServerUnreachableError(
-    `The server cannot be reached${reason === undefined ? "" : ` (${reason})`}: check \`url\`, that the server runs, and ` +
-      `the network.${mayHaveHappened ? " The write may have happened all the same." : ""}`,
-    { mayHaveHappened },
+    what + hint + (mayHaveHappened ? " The write may have happened all the same." : ""),
+    { mayHaveHappened, retryable: !untrusted },
   );
 }
 

@@ -93,6 +93,13 @@ describe("hostile answers (T21)", () => {
     expect(error.message).not.toContain("hostile");
   });
 
+  test("of a project or store that is not there the error says how a project is named", async () => {
+    await using server = await serve((_, response) => response.writeHead(404).end(errorJson("not_found")));
+    const error = errorOf(await transport(server.url).send(GET));
+    expect(error.code).toBe("store_not_found");
+    expect(error.message).toContain("{ project } or TACENDA_PROJECT");
+  });
+
   test("a code with another code's status is not believed", async () => {
     await using server = await serve((_, response) => response.writeHead(404).end(errorJson("record_expired")));
     expect(errorOf(await transport(server.url).send(GET)).code).toBe("protocol");
@@ -177,6 +184,7 @@ describe("sending again", () => {
       );
       const error = errorOf(await transport(server.url, { maxAttempts: 2 }).send(GET));
       expect(error).toMatchObject({ code: expected, retryable: true, retryAfter: 1_000 });
+      if (code === "overloaded") expect(error.message).toMatch(/database is away; nothing was written.*`requestId`/);
       expect(server.seen).toHaveLength(2);
     },
   );
@@ -234,6 +242,54 @@ describe("sending again", () => {
     const error = await rejection(transport(server.url).send(GET));
     expect(error).toBeInstanceOf(ServerUnreachableError);
     expect(error.message).toContain("ECONNREFUSED");
+  });
+
+  test.each([
+    "UNABLE_TO_VERIFY_LEAF_SIGNATURE",
+    "UNABLE_TO_GET_ISSUER_CERT_LOCALLY",
+    "SELF_SIGNED_CERT_IN_CHAIN",
+    "DEPTH_ZERO_SELF_SIGNED_CERT",
+    "ERR_TLS_CERT_ALTNAME_INVALID",
+    "CERT_HAS_EXPIRED",
+  ])("a certificate that is not trusted (%s) is called that, and not tried again", async (code) => {
+    let count = 0;
+    const fetch = () => {
+      count++;
+      const cause = new Error("wrapped", { cause: Object.assign(new Error(code), { code }) });
+      return Promise.reject(new TypeError("fetch failed", { cause }));
+    };
+    const error = await rejection(transport("https://127.0.0.1:1", { fetch }).send(PUT));
+    expect(error).toBeInstanceOf(ServerUnreachableError);
+    expect(error).toMatchObject({ retryable: false, mayHaveHappened: false });
+    expect(error.message).toBe(
+      `The server's certificate is not trusted (${code}): on Node, set NODE_EXTRA_CA_CERTS to the authority's file; the name in \`url\` must be in the certificate.`,
+    );
+    expect(count).toBe(1);
+  });
+
+  test("a certificate that has expired since the attempt before leaves the write of that one in doubt", async () => {
+    let count = 0;
+    const fetch = () => {
+      const code = ++count > 1 ? "CERT_HAS_EXPIRED" : "ECONNRESET";
+      return Promise.reject(new TypeError("fetch failed", { cause: Object.assign(new Error(code), { code }) }));
+    };
+    const error = await rejection(transport("https://127.0.0.1:1", { fetch }).send(PUT));
+    expect(error).toMatchObject({ retryable: false, mayHaveHappened: true });
+    expect(error.message).toContain("The write may have happened");
+    expect(count).toBe(2);
+  });
+
+  test("a connection over http that is closed without an answer may be to a server that speaks HTTPS", async () => {
+    await using server = await serve((request) => request.socket.destroy());
+    const error = await rejection(transport(server.url, { maxAttempts: 1 }).send(GET));
+    expect(error.message).toMatch(/\((UND_ERR_SOCKET|ECONNRESET)\).*If it serves HTTPS, write https:\/\/\.$/);
+    expect(error.retryable).toBe(true);
+    const cause = Object.assign(new Error("reset"), { code: "ECONNRESET" });
+    const fetch = () => Promise.reject(new TypeError("fetch failed", { cause }));
+    const other = await rejection(transport("https://127.0.0.1:1", { fetch, maxAttempts: 1 }).send(GET));
+    expect(other.message).not.toContain("HTTPS");
+    await server[Symbol.asyncDispose]();
+    expect((await rejection(transport(server.url).send(GET))).message).not.toContain("HTTPS");
   });
 
   test.each([200, 400, 401, 403, 404, 409, 412, 500, 507])("status %d is final", async (status) => {

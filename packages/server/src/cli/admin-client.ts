@@ -11,6 +11,11 @@ import { InvalidOptionError, StartupError, codeOf } from "../startup-error.js";
 const TIMEOUT_MILLISECONDS = 90_000;
 /** Far more than any answer to an administrator of ten thousand stores. */
 const MAX_ANSWER_BYTES = 16_777_216;
+/** What Node calls the ways in which a certificate is not to be trusted. */
+const UNTRUSTED =
+  /^(UNABLE_TO_(VERIFY_LEAF_SIGNATURE|GET_ISSUER_CERT_LOCALLY)|SELF_SIGNED_CERT_IN_CHAIN|DEPTH_ZERO_SELF_SIGNED_CERT|ERR_TLS_CERT_ALTNAME_INVALID|CERT_HAS_EXPIRED)$/;
+/** As a server that speaks TLS alone does when it is sent plain HTTP. */
+const CLOSED = /^(UND_ERR_SOCKET|ECONNRESET)$/;
 const LOOPBACK = /^(?:localhost|127(?:\.\d{1,3}){3}|\[::1\])$/;
 
 export interface AdminFlags {
@@ -69,7 +74,13 @@ async function request(url: URL, init: RequestInit): Promise<Response> {
   } catch (error) {
     const cause = error instanceof Error ? error.cause : undefined;
     const why = codeOf(cause) ?? codeOf(error) ?? (error instanceof Error ? error.name : "failed");
-    throw new StartupError(`No server answers at ${url.origin} (${why}). Start it, or name it with --url.`);
+    if (UNTRUSTED.test(why)) {
+      throw new StartupError(
+        `The server's certificate is not trusted (${why}): set NODE_EXTRA_CA_CERTS to the authority's file; the name in --url must be in the certificate.`,
+      );
+    }
+    const hint = url.protocol === "http:" && CLOSED.test(why) ? " If it serves HTTPS, write https://." : "";
+    throw new StartupError(`No server answers at ${url.origin} (${why}). Start it, or name it with --url.${hint}`);
   }
 }
 

@@ -27,7 +27,7 @@ const MESSAGES: Record<ErrorCode, string> = {
   rate_limited: "Too many requests. Wait before the next one.",
   internal: "The server failed. Its log has the details under the request id.",
   record_damaged: "The stored record is damaged. Restore it from a backup.",
-  overloaded: "The server is busy. Try again.",
+  overloaded: "The server is busy, or its database is away. Try again.",
   key_provider_unavailable: "The server's key provider cannot be used now. Try again later.",
   outcome_unknown:
     "The database has not said whether it wrote. Look, or send the same record again: it is not written twice.",

@@ -66,6 +66,7 @@ test.each(CASES)("%s is answered %i %s", async (error, status, code) => {
   const text = await answer.text();
   expect(answer.status).toBe(status);
   expect(answer.headers.get("retry-after")).toBe(code === "overloaded" ? "1" : null);
+  if (code === "overloaded") expect(text).toContain("busy, or its database is away");
   expect(JSON.parse(text)).toMatchObject({
     error: { code, requestId: answer.headers.get("tacenda-request-id") },
   });
