@@ -23,6 +23,8 @@ const root = join(import.meta.dirname, "..");
 const TOKEN = "a-root-token-of-thirty-two-characters-and-more";
 const PORT = 14_201;
 const LIMIT_MILLISECONDS = 120_000;
+/** How commands are run, and the first of them. */
+const [, COMMANDS] = /```sh\n(tacenda\(\) \{[^]*?)```/.exec(readFileSync(join(root, "docs/deploying.md"), "utf8"));
 
 /** Runs in the container, after the service was started. */
 const PROBE = `
@@ -32,6 +34,14 @@ for attempt in $(seq 30); do ask /readyz && break; sleep 1; done
 ask /v1/projects/default/stores '{"method":"POST","headers":{"authorization":"Bearer ${TOKEN}","content-type":"application/json"},"body":"{\\"id\\":\\"probe\\"}"}'
 grep -E 'NoNewPrivs|Seccomp:|CapEff|Uid' /proc/$(systemctl show --property=MainPID --value tacenda-server)/status
 stat -c '%n %a' /var/lib/private/tacenda /var/lib/private/tacenda/keyring.json
+${COMMANDS}
+tacenda reset-root-token
+stat -c '%n %a' /var/lib/private/tacenda/root-token /var/lib/private/tacenda-backups/monday/records.jsonl
+stat -c '%U' /var/lib/private/tacenda/* | sort | uniq -c
+systemctl stop tacenda-server
+tacenda verify
+systemctl start tacenda-server
+for attempt in $(seq 30); do ask /livez && break; sleep 1; done
 systemctl stop tacenda-server
 systemctl show --property=Result tacenda-server
 journalctl --unit=tacenda-server --no-pager --output=cat
@@ -87,5 +97,15 @@ function judge() {
     "it has no rights to lose",
   );
   check(/tacenda 700\n.*keyring\.json 600/.test(result), "what it keeps is its own");
+  check(
+    result.includes("Backed up 1 store, ") &&
+      result.includes("Checked the backup in /var/lib/tacenda-backups/monday: 1 store, "),
+    "commands back up and verify",
+  );
+  check(/root-token 600\n.*records\.jsonl 600/.test(result), "what commands keep is its own");
+  check(
+    result.includes("Checked the database in /var/lib/tacenda: 1 store, ") && result.includes("/livez 200"),
+    "commands run while it does not, and it starts after them",
+  );
   check(result.includes("Result=success") && result.includes('"stopped"'), "it stops in order");
 }

@@ -1,5 +1,6 @@
 /** Key operations from outside: the commands of tacenda-server and the SDK's admin, against a server process. */
 
+import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 
 import type { KeyStatus } from "@tacenda/protocol";
@@ -68,9 +69,22 @@ describe("the commands", () => {
   });
 
   test("say what is wrong, and never the token", async () => {
-    const { server, keys } = await open();
+    const { server, keys, dataDir } = await open();
+    await writeFile(join(dataDir, "root-token"), `${ROOT_TOKEN}y\n`);
     const cases: [words: string[], environment: Record<string, string>, code: number, says: RegExp][] = [
-      [["status", "--url", server.url], { TACENDA_ROOT_TOKEN: `${ROOT_TOKEN}x` }, 1, /must be its root token/],
+      [
+        ["status", "--url", server.url],
+        { TACENDA_ROOT_TOKEN: `${ROOT_TOKEN}x` },
+        1,
+        /the token of TACENDA_ROOT_TOKEN: it must be/,
+      ],
+      [
+        ["status", "--url", server.url],
+        { TACENDA_TOKEN: `${ROOT_TOKEN}x` },
+        1,
+        /the token of TACENDA_TOKEN: it must be/,
+      ],
+      [["status", "--url", server.url, "--data-dir", dataDir], {}, 1, /of the file \/.*\/data\/root-token: it must be/],
       [["status", "--url", server.url, "--data-dir", "/nowhere"], {}, 2, /Set TACENDA_ROOT_TOKEN/],
       [["status", "--url", "http://127.0.0.1:1"], { TACENDA_ROOT_TOKEN: ROOT_TOKEN }, 1, /No server answers at/],
       [["status", "--url", "http://192.0.2.1:80"], { TACENDA_ROOT_TOKEN: ROOT_TOKEN }, 2, /must be https/],

@@ -72,7 +72,7 @@ async function refuseKeyrings({ folder }: World, target: string, to: DatabaseNam
 async function refusePlaces({ place, keyring, folder }: World, target: string, taken: Place): Promise<void> {
   const nowhere = { dataDir: join(folder, "nowhere"), env: {}, databaseUrl: null };
   await refuse([
-    [taken, ["restore", target, "--keyring", keyring], "There is a database in this"],
+    [taken, ["restore", target, "--keyring", keyring], "There is something in the "],
     [place, ["backup", target], "holds a finished backup"],
     [place, ["backup", join(place.dataDir, "inside")], "A backup inside the data directory is lost with it"],
     [nowhere, ["backup", join(folder, "none")], "There is no database in"],
@@ -87,7 +87,7 @@ async function shred({ place, keyring, folder, url }: World, target: string, to:
   const keys = ["--keys", join(newer, "keys.jsonl"), "--keyring", keyring];
   const shredded = await runOn(await freshPlace(to), ["restore", target, ...keys]);
   expect(shredded.output).toContain("Store default/doomed has no keys");
-  expect(shredded.output).toContain("Restored 1 stores");
+  expect(shredded.output).toContain("Restored 1 store, ");
   expect(shredded.code).toBe(0);
   expect((await runOn(place, ["verify", "--backup", target, ...keys])).output).toContain("everything opens");
 }

@@ -107,6 +107,11 @@ export async function openRestoreDirectory(
   return await place.openForRestore();
 }
 
+/** Where the directory's database is, for a sentence to a person: it may be in another place. */
+export function nameOfData(path: string, options: DatabaseOptions = {}): string {
+  return placeOf(resolve(path), options).name;
+}
+
 /**
  * The directory's database for a small change, whether servers run on it or not. None of them is held up for longer than the
  * change takes.

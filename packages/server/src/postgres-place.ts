@@ -2,6 +2,7 @@
 
 import { setTimeout as sleep } from "node:timers/promises";
 
+import { counted } from "./counted.js";
 import type { DatabasePlace, HeldDatabase } from "./database-place.js";
 import { StartupError } from "./startup-error.js";
 import { OlderDatabaseError } from "./storage/database.js";
@@ -63,7 +64,7 @@ async function refuseOthers(url: string, name: string): Promise<void> {
         .map((program) => program ?? "one without a name, or of another user")
         .join(", ");
       throw new StartupError(
-        `${others.length} other connections are open to ${name}: ${programs}. What servers write to it from now on would be ` +
+        `${counted(others.length, "other connection")} ${others.length === 1 ? "is" : "are"} open to ${name}: ${programs}. What servers write to it from now on would be ` +
           "lost: stop them all, and close other programs or a pooler in between. If none of these is a server: --ignore-connections.",
       );
     }

@@ -208,7 +208,12 @@ async function run(
   const logger = options.logger ?? SILENT;
   const now = options.now ?? Date.now;
   await directory.createProject({ id: DEFAULT_PROJECT, createdAt: now() });
-  const announce = options.announceRootToken ?? ((token) => writeRootToken(options.dataDir, token, logger));
+  const keep = options.announceRootToken ?? ((token) => writeRootToken(options.dataDir, token, logger));
+  let isAnnounced = false as boolean;
+  const announce = async (token: string) => {
+    await keep(token);
+    isAnnounced = true;
+  };
   if (rootDigest === null && !(await ensureRootToken(directory, announce))) {
     throw new StartupError(
       "While this server was held up, another one made the root token, or it was reset. The one that was made here never holds: " +
@@ -290,7 +295,8 @@ async function run(
     if (metricsServer) await listen(metricsServer, LOOPBACK, options.metricsPort ?? 0, "--metrics-port");
   } catch (error) {
     await stop(listeners);
-    throw error;
+    if (!isAnnounced || !(error instanceof StartupError)) throw error;
+    throw new StartupError(`${error.message} ${ANNOUNCED}`, { cause: error });
   }
   const port = portOf(server);
   const url = `${certificate ? "https" : "http"}://${host.includes(":") ? `[${host}]` : host}:${port}`;
@@ -336,6 +342,9 @@ async function writeRootToken(dataDir: string, token: string, logger: Logger): P
   }
   logger.warn({ file }, "the root token was written to this file: keep it elsewhere, then delete the file");
 }
+
+const ANNOUNCED =
+  "The root token that was made by this start holds all the same, and no later start shows it again: keep it.";
 
 /** `flags`: what to change when it cannot listen there. */
 export async function listen(server: Server, host: string, port: number, flags: string): Promise<void> {

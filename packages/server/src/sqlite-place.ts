@@ -1,11 +1,11 @@
 /** The embedded database of a data directory, which one server at a time may use; spec/http.md § Starting. */
 
-import { existsSync } from "node:fs";
+import { accessSync, constants, existsSync } from "node:fs";
 import { join } from "node:path";
 
 import type { DatabasePlace, HeldDatabase } from "./database-place.js";
 import { explainRefusal } from "./own-directory.js";
-import { StartupError } from "./startup-error.js";
+import { StartupError, codeOf } from "./startup-error.js";
 import { OlderDatabaseError, type Database } from "./storage/database.js";
 import { lockDataDirectory } from "./storage/lock.js";
 import { StorageFullError } from "./storage/record-store.js";
@@ -53,8 +53,22 @@ export function sqlitePlace(directory: string): DatabasePlace {
 }
 
 async function openSnapshot(directory: string, file: string): Promise<Snapshot> {
-  if (existsSync(file)) return await openSqliteSnapshot(file);
+  if (isReadable(directory, file)) return await openSqliteSnapshot(file);
   throw new StartupError(`There is no database in ${directory}: name the data directory of a server.`);
+}
+
+/** Whether there is such a file. @throws {StartupError} when this user cannot tell, or read it. */
+function isReadable(directory: string, file: string): boolean {
+  try {
+    accessSync(file, constants.R_OK);
+    return true;
+  } catch (error) {
+    const code = codeOf(error);
+    if (code !== "EACCES" && code !== "EPERM") return existsSync(file);
+    throw new StartupError(`The data directory ${directory} cannot be read (${code}): run this as the server's user.`, {
+      cause: error,
+    });
+  }
 }
 
 /** @throws {DataDirectoryLockedError} when another server runs on the directory. */

@@ -148,7 +148,9 @@ describe.runIf(cluster !== null)("backup, verify and restore", () => {
     await backup(target, { dataDir: join(folder, "data"), databaseUrl: from });
     expect(await verify({ ...flags, databaseUrl: from })).toBe(0);
     await restore(target, { ...flags, databaseUrl: to });
-    await expect(restore(target, { ...flags, databaseUrl: to })).rejects.toThrow("There is a database");
+    await expect(restore(target, { ...flags, databaseUrl: to })).rejects.toThrow(
+      "There is something in the PostgreSQL database",
+    );
     expect(await verify({ ...flags, databaseUrl: to })).toBe(0);
     expect(output.join("")).toContain("everything opens");
     expect(output.join("")).not.toContain(new URL(from).password);

@@ -81,6 +81,26 @@ describe("the first start", () => {
   });
 });
 
+describe("a start on a port in use", () => {
+  test("says that the root token which it has made holds, and on later ones nothing of it", async () => {
+    const { port } = await start({ rootToken: ROOT_TOKEN });
+    dataDir = join(dataDir, "..", "other");
+    const announced: string[] = [];
+    const announceRootToken = (token: string) => Promise.resolve(void announced.push(token));
+    const refused = start({ port, announceRootToken });
+    await expect(refused).rejects.toBeInstanceOf(StartupError);
+    await expect(refused).rejects.toThrow(
+      /\(EADDRINUSE\)\. Choose another --port or --host\. The root token that was made by this start holds all the same/,
+    );
+    await expect(start({ port, announceRootToken })).rejects.toThrow(
+      /\(EADDRINUSE\)\. Choose another --port or --host\.$/,
+    );
+    const server = await start({ announceRootToken });
+    expect((await server.call("GET", "/v1/projects", announced[0] ?? "")).status).toBe(200);
+    expect(announced).toHaveLength(1);
+  });
+});
+
 describe("a later start", () => {
   test("has the same root token, makes no other, and reads what was written", async () => {
     const first = await start();

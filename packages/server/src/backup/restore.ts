@@ -15,6 +15,9 @@ import { requireWholeKeys } from "./store-keys.js";
 /** Order and number of the rows below. Whoever changes either counts this up. */
 const SEQUENCE = 1;
 
+const ELSEWHERE =
+  "restore into a data directory that is new, or an empty database: choose another --data-dir (or --database-url, TACENDA_DATABASE_URL).";
+
 /** How far a restore has come, and of what. */
 interface Mark {
   sequence: number;
@@ -27,6 +30,8 @@ interface Mark {
 export interface RestoreOptions {
   backup: Backup;
   database: Database;
+  /** Names the database in errors. */
+  name: string;
   /** When the restore began, milliseconds since the epoch. */
   now: number;
   onProgress?: ((done: number, total: number) => void) | undefined;
@@ -73,7 +78,7 @@ async function requireDataKeys(backup: Backup): Promise<void> {
 export async function restoreBackup(options: RestoreOptions): Promise<RestoreSummary> {
   const { backup, database, onProgress } = options;
   const mark: Mark = { sequence: SEQUENCE, ...backup.digests, rows: 0 };
-  const noted = await notedMark(database, mark);
+  const noted = await notedMark(options, mark);
   const done = noted === null ? 0 : (JSON.parse(noted) as Mark).rows;
 
   const summary: RestoreSummary = { stores: backup.stores.length, records: 0, versions: 0 };
@@ -94,23 +99,20 @@ export async function restoreBackup(options: RestoreOptions): Promise<RestoreSum
 }
 
 /** What an interrupted restore has noted; null when the database is empty. */
-async function notedMark({ directory, restoration }: Database, mark: Mark): Promise<string | null> {
+async function notedMark({ database, name }: RestoreOptions, mark: Mark): Promise<string | null> {
+  const { directory, restoration } = database;
   const text = await directory.getSetting(RESTORE_MARK);
   if (text === null) {
     if (await restoration.isEmpty()) return null;
-    throw new BackupError(
-      "There is a database in this data directory already. Restore into a new one: choose another --data-dir (or --database-url).",
-    );
+    throw new BackupError(`There is something in ${name} already: ${ELSEWHERE}`);
   }
   if (readCopyMark(text) !== null) {
-    throw new BackupError(
-      "A copy into this data directory is half done. Finish it, or choose another --data-dir (or --database-url).",
-    );
+    throw new BackupError(`A copy is half done in ${name}: finish it, or ${ELSEWHERE}`);
   }
   const found = JSON.parse(text) as Mark;
   if (found.sequence === mark.sequence && found.records === mark.records && found.keys === mark.keys) return text;
   throw new BackupError(
-    "Another backup, or this one with other keys, is half restored in this data directory. Finish that restore, or choose another --data-dir (or --database-url).",
+    `Another backup, or this one with other keys, is half restored in ${name}: finish that restore, or ${ELSEWHERE}`,
   );
 }
 

@@ -2,6 +2,7 @@
 
 import { setImmediate } from "node:timers/promises";
 
+import { counted } from "../counted.js";
 import { KeyProviderError } from "../envelope/key-provider.js";
 import type { KeyProviders } from "../envelope/key-providers.js";
 import type { OpenStore } from "../envelope/open-store.js";
@@ -64,7 +65,7 @@ export async function verify({ source, providers, onDamage, onProgress }: Verify
     }
   }
   for (const [place, records] of closed) {
-    report(`Store ${place} has no usable keys: its ${records} records cannot be opened.`);
+    report(`Store ${place} has no usable keys: its ${counted(records, "record")} cannot be opened.`);
   }
   return summary;
 }

@@ -1,7 +1,7 @@
 /** Asks a running server for what only root may, over plain HTTP; spec/http.md § Keys. The server never imports the SDK. */
 
 import { readFile } from "node:fs/promises";
-import { join } from "node:path";
+import { join, resolve } from "node:path";
 
 import type { ErrorBody } from "@tacenda/protocol";
 
@@ -36,12 +36,13 @@ export interface AdminClient {
  */
 export async function openAdminClient(flags: AdminFlags, environment: NodeJS.ProcessEnv): Promise<AdminClient> {
   const base = checkUrl(flags.url);
-  const token = environment["TACENDA_ROOT_TOKEN"] ?? environment["TACENDA_TOKEN"] ?? (await tokenFile(flags.dataDir));
-  if (token === null) {
+  const found = await findToken(flags.dataDir, environment);
+  if (found === null) {
     throw new InvalidOptionError(
       "Set TACENDA_ROOT_TOKEN to the root token, or name with --data-dir where the server's first start left the file root-token.",
     );
   }
+  const { token, origin } = found;
   const send = async <Answer>(method: string, path: string, body?: object): Promise<Answer> => {
     const url = new URL(path, base);
     const answer = await request(url, {
@@ -51,7 +52,7 @@ export async function openAdminClient(flags: AdminFlags, environment: NodeJS.Pro
       headers: { authorization: `Bearer ${token.trim()}`, ...(body && { "content-type": "application/json" }) },
       ...(body && { body: JSON.stringify(body) }),
     });
-    return await read<Answer>(answer, url);
+    return await read<Answer>(answer, url, origin);
   };
   return { get: (path) => send("GET", path), post: (path, body) => send("POST", path, body) };
 }
@@ -63,8 +64,20 @@ function checkUrl(text: string): URL {
   throw new InvalidOptionError("--url must be https://…, or http://… of this machine: the root token travels with it.");
 }
 
-async function tokenFile(dataDir: string): Promise<string | null> {
-  return await readFile(join(dataDir, "root-token"), "utf8").catch(() => null);
+/** A token, and where it is from. */
+interface FoundToken {
+  token: string;
+  origin: string;
+}
+
+async function findToken(dataDir: string, environment: NodeJS.ProcessEnv): Promise<FoundToken | null> {
+  for (const origin of ["TACENDA_ROOT_TOKEN", "TACENDA_TOKEN"]) {
+    const token = environment[origin];
+    if (token !== undefined) return { token, origin };
+  }
+  const file = join(dataDir, "root-token");
+  const token = await readFile(file, "utf8").catch(() => null);
+  return token === null ? null : { token, origin: `the file ${resolve(file)}` };
 }
 
 /** @throws {StartupError} when there is no answer. */
@@ -84,12 +97,14 @@ async function request(url: URL, init: RequestInit): Promise<Response> {
   }
 }
 
-/** @throws {StartupError} with what the server says, when it refuses. */
-async function read<Answer>(answer: Response, url: URL): Promise<Answer> {
+/** `origin`: of the token. @throws {StartupError} with what the server says, when it refuses. */
+async function read<Answer>(answer: Response, url: URL, origin: string): Promise<Answer> {
   const body = parse(await textOf(answer, url));
   if (answer.ok && body !== null) return body as Answer;
   const error = (body as Partial<ErrorBody> | null)?.error;
-  if (answer.status === 401) throw new StartupError("The server refuses the token: it must be its root token.");
+  if (answer.status === 401) {
+    throw new StartupError(`The server refuses the token of ${origin}: it must be its root token.`);
+  }
   if (error === undefined) {
     throw new StartupError(`${url.origin} answers ${answer.status}, and not as a Tacenda server of this version does.`);
   }

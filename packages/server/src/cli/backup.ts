@@ -4,7 +4,8 @@ import { relative, resolve, sep } from "node:path";
 
 import { explained, openBackupDirectory } from "../backup/backup-directory.js";
 import { writeBackup } from "../backup/write-backup.js";
-import { openDataSnapshot } from "../data-directory.js";
+import { counted } from "../counted.js";
+import { nameOfData, openDataSnapshot } from "../data-directory.js";
 import { InvalidOptionError } from "../startup-error.js";
 import type { DatabaseFlags } from "./options.js";
 import { startProgress } from "./progress.js";
@@ -28,8 +29,9 @@ export async function backup(target: string, { dataDir, databaseUrl }: BackupFla
       progress.stop();
       const { stores, records, versions, kept } = summary;
       process.stdout.write(
-        `Backed up ${stores} stores, ${records} records, ${versions} versions, as of ${takenAt.toISOString()}, to ${resolve(target)}\n` +
-          (kept > 0 ? `Of these, ${kept} records were there from a run that was interrupted.\n` : ""),
+        `Backed up ${counted(stores, "store")}, ${counted(records, "record")}, ${counted(versions, "version")} of ` +
+          `${nameOfData(dataDir, { databaseUrl })}, as of ${takenAt.toISOString()}, to ${resolve(target)}\n` +
+          describeKept(kept),
       );
     } finally {
       await directory.close();
@@ -43,4 +45,10 @@ export async function backup(target: string, { dataDir, databaseUrl }: BackupFla
 function isWithin(path: string, folder: string): boolean {
   const way = relative(folder, path);
   return way === "" || !(way === ".." || way.startsWith(`..${sep}`) || resolve(way) === way);
+}
+
+/** Of a run that goes on where another one stopped; as a line, or nothing. */
+export function describeKept(kept: number): string {
+  if (kept === 0) return "";
+  return `Of these, ${counted(kept, "record")} ${kept === 1 ? "was" : "were"} there from a run that was interrupted.\n`;
 }

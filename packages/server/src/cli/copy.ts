@@ -11,6 +11,7 @@ import { compareDatabases } from "../copy/compare.js";
 import { copyDatabase, type Copy } from "../copy/copy-database.js";
 import { CopyError } from "../copy/errors.js";
 import { closeSource, holdSource, type SourceGuard } from "../copy/guard-source.js";
+import { counted } from "../counted.js";
 import { openWholeSnapshot, type DatabasePlace, type HeldDatabase, type Hold } from "../database-place.js";
 import type { KeyProviders } from "../envelope/key-providers.js";
 import { placeNamed, type NamedPlace } from "../named-place.js";
@@ -18,6 +19,7 @@ import { makeOwnDirectory } from "../own-directory.js";
 import { NewerDatabaseError, OlderDatabaseError, type Database } from "../storage/database.js";
 import { DataDirectoryLockedError } from "../storage/lock.js";
 import type { Snapshot } from "../storage/snapshot.js";
+import { describeKept } from "./backup.js";
 import { openKeyProviders, type KeyFlags } from "./key-provider.js";
 import { createLogger } from "./process.js";
 import { startProgress } from "./progress.js";
@@ -99,8 +101,8 @@ async function copyAndCheck(sides: Sides, { hold, providers, database, flags }: 
     const copied = await copyAll(sides, database);
     const { stores, records, versions, kept } = copied;
     process.stdout.write(
-      `Copied ${stores} stores, ${records} records, ${versions} versions from ${source.name} to ${target.name}\n` +
-        (kept > 0 ? `Of these, ${kept} records were there from a run that was interrupted.\n` : ""),
+      `Copied ${counted(stores, "store")}, ${counted(records, "record")}, ${counted(versions, "version")} from ${source.name} to ` +
+        `${target.name}\n${describeKept(kept)}`,
     );
     return await checkAndEnd(sides, { hold, providers, flags, copied });
   } catch (error) {
@@ -185,7 +187,7 @@ async function areEqual({ source, target }: Sides): Promise<boolean> {
         onProgress,
       });
       if (differences > 0) return false;
-      process.stdout.write(`Compared ${rows} rows: both hold the same (SHA-256 ${digest}).\n`);
+      process.stdout.write(`Compared ${counted(rows, "row")}: both hold the same (SHA-256 ${digest}).\n`);
       return true;
     } finally {
       await snapshot.close();
@@ -200,7 +202,7 @@ async function openAll(target: DatabasePlace, providers: KeyProviders): Promise<
     const source = await snapshotSource(snapshot);
     const { keys, records, versions, damaged } = await verify({ source, providers, onDamage, onProgress });
     process.stdout.write(
-      `Opened ${keys} wrapped keys, ${records} records, ${versions} versions: ` +
+      `Opened ${counted(keys, "wrapped key")}, ${counted(records, "record")}, ${counted(versions, "version")}: ` +
         (damaged === 0 ? "everything opens.\n" : `${damaged} damaged, named above, and in the source as well.\n`),
     );
     return damaged;

@@ -2,12 +2,14 @@
 
 import type { DestructionReceipt, KeyProviderInfo, KeyStatus, StoreKeyStatus } from "@tacenda/protocol";
 
+import { counted } from "../counted.js";
+
 export function describeStatus(status: KeyStatus): string {
   const lines = status.providers.flatMap(describeProvider);
   lines.push(
     status.outdatedWraps === 0
       ? "Every store key is wrapped under the current master key."
-      : `${status.outdatedWraps} store keys are still to be wrapped under the current master key.`,
+      : `${counted(status.outdatedWraps, "store key")} ${status.outdatedWraps === 1 ? "is" : "are"} still to be wrapped under the current master key.`,
   );
   if (status.nextRotation !== null) lines.push(`The master key is rotated by schedule on ${day(status.nextRotation)}.`);
   for (const { project, store, progress, damaged, endedAt } of status.reencryptions) {
@@ -31,7 +33,7 @@ function describeProvider({ id, active, configured, health, message, currentVers
       const facts = [
         version === currentVersion ? "current" : (state ?? "state unknown"),
         ...(createdAt === null ? [] : [`made ${day(createdAt)}`]),
-        wraps === 0 ? "wraps nothing" : `wraps ${wraps} store ${wraps === 1 ? "key" : "keys"}`,
+        wraps === 0 ? "wraps nothing" : `wraps ${counted(wraps, "store key")}`,
       ];
       return `  version ${version}: ${facts.join(", ")}`;
     }),

@@ -12,6 +12,7 @@ import {
 } from "@tacenda/protocol";
 import { Argument, Command, InvalidArgumentError, Option } from "commander";
 
+import { counted } from "../counted.js";
 import { InvalidOptionError, StartupError } from "../startup-error.js";
 import { openAdminClient, type AdminClient, type AdminFlags } from "./admin-client.js";
 import { describeReceipt, describeStatus, describeStore } from "./key-report.js";
@@ -154,7 +155,7 @@ async function settle(client: AdminClient, flags: KeysFlags, done: string): Prom
       left = status.outdatedWraps;
       progress.update(total - left, total);
       if (performance.now() - movedAt > PATIENCE_MILLISECONDS)
-        throw stuck(`${left} store keys could not be wrapped anew`, status.failure);
+        throw stuck(`${counted(left, "store key")} could not be wrapped anew`, status.failure);
       await sleep(POLL_MILLISECONDS);
     }
   } finally {

@@ -1,11 +1,10 @@
 /** `tacenda-server restore`: puts a backup into a new data directory; spec/envelope.md § Restoring. */
 
-import { resolve } from "node:path";
-
 import { openBackup, type Backup } from "../backup/open-backup.js";
 import { requireKeys, restoreBackup } from "../backup/restore.js";
 import { placeOf } from "../backup/source.js";
-import { openRestoreDirectory } from "../data-directory.js";
+import { counted } from "../counted.js";
+import { nameOfData, openRestoreDirectory } from "../data-directory.js";
 import { openKeyProviders, type KeyFlags } from "./key-provider.js";
 import type { DatabaseFlags } from "./options.js";
 import { createLogger } from "./process.js";
@@ -26,14 +25,16 @@ export async function restore(directory: string, flags: RestoreFlags): Promise<v
     } finally {
       await providers.close();
     }
+    const name = nameOfData(flags.dataDir, flags);
     const data = await openRestoreDirectory(flags.dataDir, logger, flags);
     try {
       const onProgress = (done: number, total: number) => progress.update(done, total);
-      const summary = await restoreBackup({ backup, database: data.database, now: Date.now(), onProgress });
+      const { database } = data;
+      const summary = await restoreBackup({ backup, database, name, now: Date.now(), onProgress });
       progress.stop();
       const { stores, records, versions } = summary;
       process.stdout.write(
-        `Restored ${stores} stores, ${records} records, ${versions} versions, as of ${backup.asOf}, to ${flags.databaseUrl === undefined ? resolve(flags.dataDir) : "the database"}\n`,
+        `Restored ${counted(stores, "store")}, ${counted(records, "record")}, ${counted(versions, "version")}, as of ${backup.asOf}, to ${name}\n`,
       );
       for (const store of backup.destroyed) process.stdout.write(`${describeDestroyed(placeOf(store))}\n`);
     } finally {

@@ -1,8 +1,11 @@
 /** `tacenda-server verify`: opens everything in a data directory, or in a backup; spec/envelope.md § Verifying. */
 
+import { resolve } from "node:path";
+
 import { placeOf, snapshotSource, type RecordSource } from "../backup/source.js";
 import { verify as verifySource } from "../backup/verify.js";
-import { openDataSnapshot } from "../data-directory.js";
+import { counted } from "../counted.js";
+import { nameOfData, openDataSnapshot } from "../data-directory.js";
 import { InvalidOptionError } from "../startup-error.js";
 import { openKeyProviders, type KeyFlags } from "./key-provider.js";
 import type { DatabaseFlags } from "./options.js";
@@ -20,7 +23,7 @@ export async function verify(flags: VerifyFlags): Promise<number> {
     throw new InvalidOptionError("--keys goes with --backup: a data directory has its own keys.");
   }
   const providers = await openKeyProviders(flags);
-  const { source, close } = await openSource(flags);
+  const { name, source, close } = await openSource(flags);
   const progress = startProgress("verifying");
   try {
     const onDamage = (what: string) => process.stdout.write(`${what}\n`);
@@ -33,7 +36,8 @@ export async function verify(flags: VerifyFlags): Promise<number> {
     });
     progress.stop();
     process.stdout.write(
-      `Checked ${stores} stores, ${keys} wrapped keys, ${records} records, ${versions} versions: ` +
+      `Checked ${name}: ${counted(stores, "store")}, ${counted(keys, "wrapped key")}, ${counted(records, "record")}, ` +
+        `${counted(versions, "version")}: ` +
         (damaged === 0 ? "everything opens.\n" : `${damaged} damaged, named above.\n`),
     );
     return damaged === 0 ? 0 : 1;
@@ -49,16 +53,16 @@ async function openSource({
   databaseUrl,
   backup,
   keys,
-}: VerifyFlags): Promise<{ source: RecordSource; close: () => Promise<void> }> {
+}: VerifyFlags): Promise<{ name: string; source: RecordSource; close: () => Promise<void> }> {
   if (backup !== undefined) {
     const source = await openChecked(backup, keys);
     for (const store of source.destroyed) process.stdout.write(`${describeDestroyed(placeOf(store))}\n`);
-    return { source, close: () => source.close() };
+    return { name: `the backup in ${resolve(backup)}`, source, close: () => source.close() };
   }
   const snapshot = await openDataSnapshot(dataDir, { databaseUrl });
   const close = () => snapshot.close();
   try {
-    return { source: await snapshotSource(snapshot), close };
+    return { name: nameOfData(dataDir, { databaseUrl }), source: await snapshotSource(snapshot), close };
   } catch (error) {
     await snapshot.close();
     throw error;

@@ -105,7 +105,9 @@ async function tallyRecords(
     await setImmediate();
   }
   for (const [place, named] of namedOf) {
-    if (named > NAMED_RECORDS) report(`So are ${named - NAMED_RECORDS} more records of store ${place}.`);
+    const more = named - NAMED_RECORDS;
+    if (more > 0)
+      report(`So ${more === 1 ? "is" : "are"} ${more} more ${more === 1 ? "record" : "records"} of store ${place}.`);
   }
 }
 

@@ -10,7 +10,14 @@ import { sideBySide } from "../backup/side-by-side.js";
 import { Progress, compareRecords, everyRecord, snapshotSource, type SourceRecord } from "../backup/source.js";
 import type { Database } from "../storage/database.js";
 import { ROW_TABLES, type RowTable } from "../storage/portable.js";
-import { CLOSED_MARK, RESTORE_MARK, readCopyMark, type CopyMark } from "../storage/restoration.js";
+import {
+  CLOSED_MARK,
+  RESTORE_MARK,
+  readClosedMark,
+  readCopyMark,
+  type ClosedMark,
+  type CopyMark,
+} from "../storage/restoration.js";
 import type { Snapshot } from "../storage/snapshot.js";
 import { CopyError } from "./errors.js";
 
@@ -46,7 +53,8 @@ export interface Copy extends CopySummary {
  * Makes the target hold what the snapshot holds. Until its `end` no server serves it. After an interruption the same call goes on:
  * records that are there as they should be stay, others are replaced or deleted. Which are is told by all that is beside their
  * bodies, for no body changes without it.
- * @throws {CopyError} when the target holds anything but an unfinished copy of the same database; it is left as it is.
+ * @throws {CopyError} when the target holds anything but an unfinished copy of the same database; it is left as it is. Of a copy
+ * that closed the source and is finished this says so.
  * @throws {BackupError} when another copy or restore has taken over the target.
  * @throws {StorageError}
  */
@@ -84,7 +92,8 @@ export async function* rowsToCopy(snapshot: Snapshot, table: RowTable) {
 }
 
 /** What is noted in the target, and what is to be. @throws {CopyError} */
-async function takeUp({ snapshot, target, targetName }: CopyOptions): Promise<{ noted: string | null; mark: string }> {
+async function takeUp(options: CopyOptions): Promise<{ noted: string | null; mark: string }> {
+  const { snapshot, target, targetName } = options;
   const mark: CopyMark = { copyOf: await originOf(snapshot), run: randomUUID() };
   const noted = await target.directory.getSetting(RESTORE_MARK);
   const found = noted === null ? null : readCopyMark(noted);
@@ -92,12 +101,32 @@ async function takeUp({ snapshot, target, targetName }: CopyOptions): Promise<{ 
     return { noted, mark: JSON.stringify(mark) };
   }
   const elsewhere = "copy into a data directory that is new, or an empty database.";
+  if (noted === null && (await isFinished(options))) {
+    throw new CopyError(
+      `This copy is finished, and nothing was done: serve ${targetName}, with the same keyring or key providers.`,
+    );
+  }
   if (noted === null) throw new CopyError(`There is something in ${targetName} already: ${elsewhere}`);
   throw new CopyError(
     found === null
       ? `A backup is half restored in ${targetName}: finish that, or ${elsewhere}`
       : `A copy of another database is half done in ${targetName}: finish that one, or ${elsewhere}`,
   );
+}
+
+/** Whether the source was closed for this target, which has its origin. Of a source that was not closed nobody can tell. */
+async function isFinished({ snapshot, openTarget, targetName }: CopyOptions): Promise<boolean> {
+  let closed: ClosedMark | null = null;
+  for await (const { name, value } of snapshot.rows("settings")) {
+    if (name === CLOSED_MARK) closed = readClosedMark(value);
+  }
+  if (closed?.to !== targetName || closed.run !== undefined) return false;
+  const there = await openTarget();
+  try {
+    return (await originOf(there)) === (await originOf(snapshot));
+  } finally {
+    await there.close();
+  }
 }
 
 /** When the database was made, in milliseconds: its first project is made with it, and never again. */

@@ -45,7 +45,11 @@ const PARAMETERS = [
   "target_session_attrs",
 ] as const;
 
-const SHAPE = /^postgres(?:ql)?:\/\/(?:([^:@/?#]*)(?::([^@/?#]*))?@)?([^/?#@]*)(?:\/([^?#]*))?(?:\?([^#]*))?$/;
+/**
+ * The only @ is the one before the hosts, and a database's name has no @ : / as they are: what of a password was not escaped would
+ * else be taken for a host or a database, and both are named in errors. For a password that has one of / ? # @ an @ is left over.
+ */
+const SHAPE = /^postgres(?:ql)?:\/\/(?:([^:@/?#]*)(?::([^@/?#]*))?@)?([^/?#@]*)(?:\/([^?#@:/]*))?(?:\?([^#@]*))?$/;
 const CONNECT_TIMEOUT = 5_000;
 
 /** `named`: what the URL is called in errors. @throws {InvalidOptionError} */

@@ -93,7 +93,7 @@ describe("a restore is refused", () => {
     await (await startServer({ dataDir, port: 0 })).close();
     const before = await databaseContents(dbIn(dataDir));
     await expect(restore({ directory, dataDir, provider: world.keyring })).rejects.toThrow(
-      "There is a database in this data directory already",
+      `There is something in the database in ${dataDir} already`,
     );
     expect(await databaseContents(dbIn(dataDir))).toEqual(before);
     const finished = join(folder, "finished");

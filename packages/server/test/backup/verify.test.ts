@@ -94,7 +94,7 @@ describe("verify", () => {
     world.raw.exec("update store_keys set wrapped = zeroblob(65) where store = 'zeta' and purpose = 'index'");
     const { damage, damaged, records, versions } = await verifyDatabase(world);
     expect(damage[0]).toContain("The index key 1 of store zeta in project default does not open:");
-    expect(damage[1]).toBe("Store default/zeta has no usable keys: its 1 records cannot be opened.");
+    expect(damage[1]).toBe("Store default/zeta has no usable keys: its 1 record cannot be opened.");
     expect({ damaged, records, versions }).toEqual({ damaged: 2, records: 5, versions: 7 });
     world.raw.exec("delete from store_keys where store = 'zeta'");
     expect((await verifyDatabase(world)).damage).toEqual([damage[1]]);

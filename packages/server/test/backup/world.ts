@@ -100,7 +100,10 @@ export async function restore(
     const { database, close } = await openRestoreDirectory(dataDir, SILENT);
     try {
       meddle?.(database);
-      return { ...(await restoreBackup({ backup, database, now: NOW })), destroyed: backup.destroyed };
+      return {
+        ...(await restoreBackup({ backup, database, name: `the database in ${dataDir}`, now: NOW })),
+        destroyed: backup.destroyed,
+      };
     } finally {
       await close();
     }

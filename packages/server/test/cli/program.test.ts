@@ -238,6 +238,27 @@ describe("what prevents a start is a sentence, and 1", () => {
     expect(await refusal([], nobody)).toContain(`Cannot use the data directory ${folder} (EACCES)`);
   });
 
+  test("a command for the data directory of another user, which is not taken for none", async () => {
+    const isRoot = process.getuid?.() === 0;
+    await chmod(join(folder, ".."), 0o755);
+    await mkdir(folder, { mode: 0o700 });
+    await writeFile(join(folder, "tacenda.db"), "", { mode: 0o600 });
+    onTestFinished(() => chmod(folder, 0o700));
+    for (const [path, mode] of [
+      [folder, 0o755],
+      [join(folder, "tacenda.db"), isRoot ? 0o600 : 0o000],
+      [folder, isRoot ? 0o700 : 0o000],
+    ] as const) {
+      await chmod(path, mode);
+      if (mode === 0o755) continue;
+      for (const args of [["backup", join(folder, "..", "backup")], ["reset-root-token"]]) {
+        expect(await refusal(args, isRoot ? 65_534 : undefined)).toBe(
+          `tacenda-server: The data directory ${folder} cannot be read (EACCES): run this as the server's user.\n`,
+        );
+      }
+    }
+  });
+
   test("a database that is none", async () => {
     await mkdir(folder, { mode: 0o700 });
     await writeFile(join(folder, "tacenda.db"), "x".repeat(5_000));

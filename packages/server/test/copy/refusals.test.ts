@@ -81,7 +81,7 @@ describe.each(KINDS)("a target on %s is refused, and stays as it is,", (_, fresh
     const directory = join(await freshFolder(), "backup");
     await backUp(world, directory);
     await expect(restore({ directory, dataDir, provider: world.keyring })).rejects.toThrow(
-      "A copy into this data directory is half done",
+      `A copy is half done in ${target.place.name}: finish it`,
     );
   });
 });
@@ -158,7 +158,7 @@ describe("a source is refused", () => {
       onTestFinished(() => client.end());
       const target = await freshDirectory();
       await expect(runCopy(shared, target, { keyring })).rejects.toThrow(
-        /^1 other connections are open to the PostgreSQL database .*: psql\. .*--ignore-connections\.$/,
+        /^1 other connection is open to the PostgreSQL database .*: psql\. .*--ignore-connections\.$/,
       );
       expect(existsSync(target.text)).toBe(false);
       expect((await runCopy(shared, target, { keyring, ignoreConnections: true })).code).toBe(0);
@@ -227,6 +227,13 @@ describe.each(KINDS)("a source on %s", (_, fresh) => {
     await expect(startServer({ ...where, keyringFile, port: 0 })).rejects.toThrow(
       new RegExp(`was closed at 20\\d\\d-.*Z: it was copied to ${target.place.name}\\. Serve that one`),
     );
+    // Run again it is told apart from what is not a copy of this one.
+    await expect(runCopy(source, target, { keyring: keyringFile, closeSource: true })).rejects.toThrow(
+      `This copy is finished, and nothing was done: serve ${target.place.name}, with the same`,
+    );
+    await target.exec("update projects set created_at = created_at + 1 where id = 'default'");
+    await expect(runCopy(source, target, { keyring: keyringFile })).rejects.toThrow("There is something in ");
+    await target.exec("update projects set created_at = created_at - 1 where id = 'default'");
     // Nothing of that is in the copy.
     expect(await target.contents()).toEqual(expected);
     await (await openForServing(target.place)).close();

@@ -199,8 +199,8 @@ async function readPrivately(file: string): Promise<string> {
     if (error instanceof KeyringError) throw error;
     if (isCode(error, "ENOENT")) {
       throw new KeyringError(
-        `There is no keyring at ${file}: restore it from its backup, or name the right file. ` +
-          "Without it nothing in this data directory can be opened.",
+        `There is no keyring at ${file}: restore it from its backup, or name it with --keyring. ` +
+          "Without it nothing can be opened that was written under it.",
       );
     }
     throw new KeyringError(`Cannot read the keyring ${file}: make it a file that this user can read.`, {

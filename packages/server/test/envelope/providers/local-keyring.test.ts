@@ -134,7 +134,10 @@ describe("the file", () => {
   });
 
   test("that is missing is refused, and not made unless asked", async () => {
-    expect(await refusal()).toContain("Without it nothing in this data directory can be opened");
+    expect(await refusal()).toContain(
+      "or name it with --keyring. Without it nothing can be opened that was written under it.",
+    );
+    expect(await refusal()).not.toContain("data directory");
     expect(await readdir(folder)).toEqual([]);
   });
 
