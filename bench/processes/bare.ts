@@ -10,7 +10,7 @@ import { Hono } from "hono";
 
 import { RECORD_BYTES } from "../fixture.ts";
 import { answerParent } from "./child.ts";
-import { type ServerHandlers, usedCpu } from "./contender.ts";
+import { type ComparedHandlers, allocatedOnHeap, usedCpu } from "./contender.ts";
 
 const PATH = "/v1/projects/:project/stores/:store/records/:hash";
 const record = new Uint8Array(randomBytes(RECORD_BYTES));
@@ -26,9 +26,10 @@ const server = serve({ fetch: app.fetch, hostname: "127.0.0.1", port: 0 });
 await once(server, "listening");
 const { port } = server.address() as AddressInfo;
 
-const handlers: ServerHandlers = {
+const handlers: ComparedHandlers = {
   target: () => Promise.resolve({ url: `http://127.0.0.1:${port}`, token: "a-token-that-nobody-checks" }),
   cpu: usedCpu,
+  allocated: allocatedOnHeap,
 };
 
 answerParent(handlers);

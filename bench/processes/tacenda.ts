@@ -10,7 +10,7 @@ import { startServer } from "@tacenda/server";
 
 import { STORE } from "../fixture.ts";
 import { answerParent } from "./child.ts";
-import { type ServerHandlers, type Target, usedCpu } from "./contender.ts";
+import { type ComparedHandlers, type Target, allocatedOnHeap, usedCpu } from "./contender.ts";
 
 const dataDir = await mkdtemp(join(tmpdir(), "tacenda-bench-"));
 // A generated secret is long and random enough to serve as the root token.
@@ -23,6 +23,7 @@ const { token } = await admin.tokens.create("bench", [{ stores: [STORE], permiss
 const handlers = {
   target: () => Promise.resolve({ url: server.url, token }),
   cpu: usedCpu,
+  allocated: allocatedOnHeap,
   /** Makes so many stores more, and gives a target that may use them. */
   async addStores(names: readonly string[]): Promise<Target> {
     for (const name of names) await admin.stores.create(name);
@@ -30,7 +31,7 @@ const handlers = {
   },
   /** Bytes of memory that the process has. */
   memory: () => Promise.resolve(process.memoryUsage.rss()),
-} satisfies ServerHandlers;
+} satisfies ComparedHandlers;
 export type TacendaHandlers = typeof handlers;
 
 answerParent(handlers, async () => {

@@ -1,7 +1,7 @@
 /** Loads the server and the bare Hono app in turns, for P7 and P8. */
 
 import { type Measure, type Plan, type RowResult, compare, interleave, ratio, roundsOf } from "../measure.ts";
-import type { ServerHandlers } from "../processes/contender.ts";
+import type { ComparedHandlers } from "../processes/contender.ts";
 import type { GeneratorHandlers } from "../processes/generator.ts";
 import { type Child, startProcess } from "../processes/parent.ts";
 import { summarize } from "../stats.ts";
@@ -29,8 +29,8 @@ interface Sample {
 
 export async function compareServers(plan: Plan, { row, method, target }: Question): Promise<RowResult> {
   const children = {
-    ours: startProcess<ServerHandlers>("tacenda.ts"),
-    bare: startProcess<ServerHandlers>("bare.ts"),
+    ours: startProcess<ComparedHandlers>("tacenda.ts"),
+    bare: startProcess<ComparedHandlers>("bare.ts"),
     generator: startProcess<GeneratorHandlers>("generator.ts"),
   };
   try {
@@ -41,14 +41,23 @@ export async function compareServers(plan: Plan, { row, method, target }: Questi
       bare: () => sample(bare, generator, method, seconds),
       ours: () => sample(ours, generator, method, seconds),
     });
-    return report({ row, method, target }, samples);
+    const bytes = {
+      ours: await allocation(ours, generator, method),
+      bare: await allocation(bare, generator, method),
+    };
+    const result = report({ row, method, target }, samples);
+    const kib = (value: number) => (value / 1024).toFixed(1);
+    result.notes.push(
+      `${row}: a request allocates ${kib(bytes.ours)} KiB on the heap; of bare Hono ${kib(bytes.bare)} KiB.`,
+    );
+    return result;
   } finally {
     await Promise.all(Object.values(children).map((child) => child.stop()));
   }
 }
 
 async function sample(
-  server: Child<ServerHandlers>,
+  server: Child<ComparedHandlers>,
   generator: Child<GeneratorHandlers>,
   method: "GET" | "PUT",
   seconds: number,
@@ -62,6 +71,18 @@ async function sample(
     cpu: (after - before) / load.requests,
     generatorLoad: load.generatorLoad,
   };
+}
+
+/** Bytes that a request allocates on the server's heap, in a round of its own: sampling them takes time. */
+async function allocation(
+  server: Child<ComparedHandlers>,
+  generator: Child<GeneratorHandlers>,
+  method: "GET" | "PUT",
+): Promise<number> {
+  const target = await server.ask("target", null);
+  await server.ask("allocated", null);
+  const { requests } = await generator.ask("load", { target, method, seconds: 1 });
+  return (await server.ask("allocated", null)) / requests;
 }
 
 function report({ row, method, target }: Question, { ours, bare }: Record<"ours" | "bare", Sample[]>): RowResult {
