@@ -1,7 +1,8 @@
 /**
  * A full disk: writes are refused in so many words, reads go on, nothing acknowledged is lost, nothing refused is there, a server
  * still starts, and all is well by itself when there is room. Where PostgreSQL's log has none PostgreSQL itself stops; then all is
- * refused until it is back. TACENDA_FULL_ROUNDS says how often a disk fills.
+ * refused until it is back. TACENDA_FULL_ROUNDS says how often a disk fills; from the fifth time on old versions make room inside the
+ * database's file, and it does not fill any more.
  */
 
 import { join } from "node:path";
