@@ -19,7 +19,7 @@ export const KINDS: readonly Kind[] = ["headers", "body", "endless", "stranger",
 const DRIP = 400;
 const CHUNK = Buffer.concat([Buffer.from("2000\r\n"), Buffer.alloc(8_192), Buffer.from("\r\n")]);
 /** Milliseconds between two chunks of an endless body. */
-const STREAM = 20;
+const STREAM = 8;
 
 /** Each goes on until the connection is closed. */
 export const ATTACKS: Readonly<Record<Kind, (socket: Socket, target: Target) => Promise<void>>> = {
