@@ -60,7 +60,7 @@ export async function tryFlood(
     ...flooded.faults,
     ...onlookers.faults,
     ...tooMuch(peak),
-    ...(shed === flooded.statuses[503] ? [] : [`${shed} were counted as shed`]),
+    ...(shed === (flooded.statuses[503] ?? 0) ? [] : [`${shed} were counted as shed`]),
     ...(await notRecovered(world)),
   ];
   return { faults, flooded, peak };
