@@ -70,7 +70,8 @@ describe("what sixteen clients are told", () => {
   const refused = { bug: "an unknown outcome called a refusal", edits: [UNKNOWN_IS_REFUSED] };
   test.each([...cases, { ...refused, ...ON_POSTGRES, disturbances: COMMIT_CUTS }])(
     "on $database this suite catches $bug",
-    { timeout: 400_000 },
+    // Once in some dozens of runs one stood still. Whether the bug shows is not a matter of one try.
+    { timeout: 180_000, retry: 1 },
     async ({ bug, edits, ...game }) => {
       const bin = await seedServer(await freshFolder(), edits);
       const { losses, violations } = await play({ bin, ...game, by: "HTTP", histories: 100, untilFault: true });

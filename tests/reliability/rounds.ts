@@ -21,6 +21,8 @@ const THINKING = 20;
 const FEWEST_ANSWERS = 30;
 /** Milliseconds for the last reads. */
 const PATIENCE = 30_000;
+/** Milliseconds until a round in which hardly anything is answered is given up. */
+const STANDSTILL = 120_000;
 
 export interface Game {
   bin: string;
@@ -93,7 +95,11 @@ async function playRound(
   try {
     if (disturbance !== undefined) await disturb(deployment, disturbance);
     await sleep(randomInt(100));
-    while (histories.some(({ answered }) => answered < FEWEST_ANSWERS)) await sleep(20);
+    const deadline = performance.now() + STANDSTILL;
+    while (histories.some(({ answered }) => answered < FEWEST_ANSWERS)) {
+      if (performance.now() > deadline) throw new Error(`Too few calls are answered. ${deployment.faults.join("; ")}`);
+      await sleep(20);
+    }
   } finally {
     isOver = true;
   }
