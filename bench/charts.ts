@@ -3,7 +3,7 @@
  * `node bench/charts.ts FILE`.
  */
 
-import { readFileSync, writeFileSync } from "node:fs";
+import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 
 import type { Figures } from "./guard.ts";
@@ -82,7 +82,9 @@ const [file] = process.argv.slice(2);
 if (file === undefined) throw new Error("Name the file that has the JSON of --only GROWTH.");
 const { machine, measures } = JSON.parse(readFileSync(file, "utf8")) as Figures;
 const where = `${machine.cpu}, ${machine.cores} cores, Node ${machine.node}`;
-const save = (name: string, svg: string) => writeFileSync(join(import.meta.dirname, "charts", name), svg);
+const folder = join(import.meta.dirname, "charts");
+mkdirSync(folder, { recursive: true });
+const save = (name: string, svg: string) => writeFileSync(join(folder, name), svg);
 save(
   "connections.svg",
   draw("Requests/s by connections", "connections", pointsOf(measures, /^(GET|PUT), ([0-9]+) connections$/), where),

@@ -5,7 +5,7 @@ import type { Transaction } from "kysely";
 import { StorageBusyError, StorageError } from "./record-store.js";
 import type { Schema } from "./schema.js";
 import { LIMIT } from "./patience.js";
-import { type Isolation } from "./sql-engine.js";
+import type { Isolation } from "./sql-engine.js";
 
 export interface GroupResults<Result> {
   /** In the order of the items. */

@@ -9,7 +9,7 @@ import type { Transaction } from "kysely";
 import { StorageBusyError, StorageError } from "./record-store.js";
 import type { Schema } from "./schema.js";
 import { PATIENCE, pause } from "./patience.js";
-import { type Isolation, type Retry, type SqlEngine } from "./sql-engine.js";
+import type { Isolation, Retry, SqlEngine } from "./sql-engine.js";
 import { WriteJob, type GroupWork } from "./write-job.js";
 
 /** A group is closed when its weights reach this: about 250 small writes, or one large value. */
